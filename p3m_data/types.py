@@ -7,13 +7,14 @@ top-left pixel. Boxes are (x0, y0, x1, y1).
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 Outline = tuple[Point, ...]
+PublicId = Annotated[str, StringConstraints(pattern=r"^p_[0-9a-f]{8,}$")]
 
 
 class Frozen(BaseModel):
@@ -34,6 +35,7 @@ class Reason(StrEnum):
     NO_FACE = "no_face_found"
     NO_LANDMARKS = "proposal_without_landmarks"
     LANDMARKS_DISAGREE = "landmarks_disagree"
+    ALREADY_OBFUSCATED = "face_already_obfuscated"
     MASK_TOO_SMALL = "mask_too_small"
     FACE_REMAINS = "face_still_detected"
     NOT_AS_WRITTEN = "written_file_differs"
@@ -52,6 +54,8 @@ class Source(Frozen):
     size: int
     mtime_ns: int
     matte: str | None = None
+    matte_size: int | None = None
+    matte_mtime_ns: int | None = None
 
 
 class Face(Frozen):
@@ -115,7 +119,7 @@ class PublicFace(Frozen):
 class ManifestRow(Frozen):
     """One line of the public `manifest.jsonl`."""
 
-    id: str
+    id: PublicId
     split: str
     image: str
     facemask: str

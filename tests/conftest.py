@@ -1,4 +1,4 @@
-"""Shared fixtures. Tests on real pictures read the folder `P3MDATA_TEST_DATA` (default: `shared` beside the checkout)."""
+"""Shared fixtures. Real pictures are read from `P3MDATA_TEST_DATA` (default: `shared` beside the checkout)."""
 
 from __future__ import annotations
 
