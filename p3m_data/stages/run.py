@@ -1,0 +1,232 @@
+"""The run over a folder: scan, hand pictures to workers, keep the ledger, finish the dataset.
+
+Only this process writes the ledger. A run can be stopped at any moment and started again: what is in the
+ledger is done, what is not is done again with the same result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from p3m_data.errors import ConfigChanged, StorageError, UsageError
+from p3m_data.faces.landmarkers import LANDMARKERS
+from p3m_data.pipeline.dataset import OUTPUTS, Dataset
+from p3m_data.pipeline.engines import WorkerLost, run_local
+from p3m_data.pipeline.ledger import Ledger
+from p3m_data.stages.anonymize import AnonymizeConfig, Job, Outcome
+from p3m_data.storage import weights
+from p3m_data.storage.folders import remove_leftovers, scan, unused_mattes
+from p3m_data.storage.manifest import manifest_row, write_manifest
+from p3m_data.types import Reason, Record, Source, Status
+
+
+@dataclass
+class Progress:
+    """What a run has done so far, for whoever shows it."""
+
+    total: int = 0
+    """Pictures that were pending when the run began."""
+    done: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time spent by stage, summed over workers."""
+
+
+def anonymize_folder(
+    photos: Path,
+    dataset: Dataset,
+    config: AnonymizeConfig,
+    *,
+    mattes: Path | None = None,
+    workers: int = 1,
+    retry_failed: bool = False,
+    weights_by_path: dict[str, Path] | None = None,
+    on_progress: Callable[[Progress, Record | None], None] = lambda _progress, _record: None,
+    on_note: Callable[[str], None] = lambda _note: None,
+) -> None:
+    """Anonymizes every picture under `photos` into `dataset`, going on where an earlier run stopped.
+
+    `mattes`: folder with the pictures' mattes. `on_note` gets sentences a person should see.
+    Raises `UsageError`, `ConfigChanged`, `DatasetBusy`, `WeightsError` before anything is written to the
+    public side, and `StorageError` when a disk is full; bad pictures are rows in the ledger instead.
+    """
+    sides = (dataset.public, dataset.private)
+    _check_sides(photos, mattes, sides)
+    sources = scan(photos, mattes, exclude=sides)
+    files, digests = _models(config, weights_by_path or {})
+    dataset.check_free()
+    dataset.create()
+    with Ledger(dataset.ledger_path, create=True) as ledger:
+        _remember(ledger, dataset, photos, mattes, config)
+        key = _key(ledger, dataset)
+        for side in sides:
+            remove_leftovers(side)
+        _add(ledger, sources, mattes, sides, on_note)
+        _redo_lost(ledger, dataset, on_note)
+        if retry_failed:
+            ledger.retry(Status.FAILED)
+        log = dataset.private / "workers.log"
+        job = Job(photos, mattes, dataset, key, files, digests, config, log)
+        progress = Progress(total=ledger.counts()[Status.PENDING])
+        on_progress(progress, None)
+        # a duplicate whose original went away is pending again behind the reader's back
+        while ledger.counts()[Status.PENDING]:
+            for record, seconds in _process(ledger.pending(), job, workers):
+                kept = ledger.commit(record)
+                progress.done += 1
+                for stage, spent in seconds.items():
+                    progress.seconds[stage] = progress.seconds.get(stage, 0.0) + spent
+                on_progress(progress, kept)
+        finish(ledger, dataset, on_note)
+
+
+def _process(sources: Iterator[Source], job: Job, workers: int) -> Iterator[Outcome]:
+    for source, outcome in run_local(sources, job, workers):
+        if isinstance(outcome, WorkerLost):
+            lost = Record(
+                source=source.path,
+                matte=source.matte,
+                status=Status.FAILED,
+                reason=Reason.WORKER_LOST,
+                detail=outcome.detail,
+                provenance=job.provenance,
+            )
+            yield Outcome(lost, {})
+        else:
+            yield outcome
+
+
+def finish(ledger: Ledger, dataset: Dataset, on_note: Callable[[str], None]) -> None:
+    """Bring the public side in step with the ledger: no file without a row, and the manifest."""
+    rows = (manifest_row(record) for record in ledger.records(Status.ANONYMIZED))
+    write_manifest(rows, dataset.manifest)
+    public = {path for record in ledger.records(Status.ANONYMIZED) for path in record.files}
+    strays = [
+        file
+        for folder in OUTPUTS
+        for file in sorted((dataset.train / folder).iterdir())
+        if f"train/{folder}/{file.name}" not in public
+    ]
+    if strays:
+        aside = dataset.private / "orphans"
+        try:
+            aside.mkdir(exist_ok=True)
+            for file in strays:
+                shutil.move(file, aside / f"{file.parent.name}-{file.name}")
+        except OSError as error:
+            raise StorageError(
+                f"files cannot be moved to {aside} ({error.strerror}); make room or allow it"
+            ) from error
+        on_note(f"{len(strays)} files that belong to no picture of this dataset were moved to {aside}")
+
+
+def _check_sides(photos: Path, mattes: Path | None, sides: tuple[Path, ...]) -> None:
+    for folder in filter(None, (photos, mattes)):
+        for side in sides:
+            if folder.resolve().is_relative_to(side):
+                raise UsageError(
+                    f"{folder} lies in {side}, where the result goes; name another output folder"
+                )
+
+
+def _models(config: AnonymizeConfig, by_path: dict[str, Path]) -> tuple[dict[str, Path], dict[str, str]]:
+    """File and sha256 of each network's weights."""
+    names = [*config.detect.detectors, *(LANDMARKERS[n][2] for n in config.detect.landmarkers)]
+    if unused := sorted(by_path.keys() - set(names)):
+        raise UsageError(f"{unused[0]} is no network of this run, which uses {', '.join(names)}")
+    files = {name: weights.resolve(name, path) for name, path in by_path.items()}
+    files |= weights.ensure([name for name in names if name not in by_path])
+    return files, {name: weights.registry()[name].sha256 for name in names}
+
+
+def _remember(
+    ledger: Ledger, dataset: Dataset, photos: Path, mattes: Path | None, config: AnonymizeConfig
+) -> None:
+    """A dataset is made from one folder with one configuration; anything else would mix two in one."""
+    settings = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    before = ledger.meta("config")
+    if before is not None and before != settings:
+        changed = ", ".join(_changed(json.loads(before), json.loads(settings)))
+        raise ConfigChanged(
+            f"{dataset.public} was made with other settings ({changed}); "
+            "use the same ones, or another output folder"
+        )
+    for key, folder, what in (("photos", photos, "pictures"), ("mattes", mattes, "mattes")):
+        place = "" if folder is None else str(folder.resolve())
+        known = ledger.meta(key)
+        if known is not None and known != place:
+            raise ConfigChanged(
+                f"{dataset.public} was made with the {what} of {known or 'no folder'}, not of "
+                f"{place or 'no folder'}; use the same, or another output folder"
+            )
+        ledger.set_meta(key, place)
+    ledger.set_meta("config", settings)
+
+
+def _key(ledger: Ledger, dataset: Dataset) -> bytes:
+    """The secret of the ids. With another one than before, the same picture would be published twice."""
+    known = ledger.meta("key")
+    path = dataset.key_path
+    if known is not None and not path.exists():
+        raise UsageError(f"{path} is gone; restore it from a backup, or name another output folder")
+    key = dataset.key()
+    mark = hashlib.sha256(key).hexdigest()[:16]
+    if known is not None and known != mark:
+        raise ConfigChanged(f"{path} is not the secret that {dataset.public} was made with; restore that one")
+    ledger.set_meta("key", mark)
+    return key
+
+
+def _changed(before: dict[str, object], after: dict[str, object], prefix: str = "") -> Iterator[str]:
+    for key in sorted({*before, *after}):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _changed(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield f"{prefix}{key}: {old} then, {new} now"
+
+
+def _redo_lost(ledger: Ledger, dataset: Dataset, on_note: Callable[[str], None]) -> None:
+    """Do pictures again of which somebody removed a public file."""
+    lost = [
+        record.source
+        for record in ledger.records(Status.ANONYMIZED)
+        if not all((dataset.public / path).is_file() for path in record.files)
+    ]
+    for source in lost:
+        ledger.redo(source)
+    if lost:
+        on_note(f"{len(lost)} published pictures are not in {dataset.public} any more and are done again")
+
+
+def _add(
+    ledger: Ledger,
+    sources: Iterator[Source],
+    mattes: Path | None,
+    sides: tuple[Path, ...],
+    on_note: Callable[[str], None],
+) -> None:
+    used: set[str] = set()
+    paired = 0
+
+    def counted() -> Iterator[Source]:
+        nonlocal paired
+        for source in sources:
+            if source.matte is not None:
+                used.add(source.matte)
+                paired += 1
+            yield source
+
+    added = ledger.add(counted())
+    total = added.new + added.changed + added.kept
+    if added.changed:
+        on_note(f"{added.changed} pictures changed since they were done and are done again")
+    if mattes is not None:
+        if paired < total:
+            on_note(f"{total - paired} of {total} pictures have no matte")
+        if unused := len(unused_mattes(mattes, used, exclude=sides)):
+            on_note(f"{unused} mattes have no picture")
