@@ -19,6 +19,7 @@ from typing import TextIO
 from pydantic import BaseModel, ValidationError
 
 from p3m_data.errors import StorageError, UsageError
+from p3m_data.storage.folders import sync_folder
 from p3m_data.types import Face, ManifestRow, PublicFace, Reason, Record, Status
 
 SCHEMAS: dict[str, type[BaseModel]] = {"record.schema.json": Record, "manifest.schema.json": ManifestRow}
@@ -87,7 +88,7 @@ def write_manifest(rows: Iterable[ManifestRow], path: Path) -> None:
                 out.flush()
                 os.fsync(out.fileno())
             partial.replace(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except OSError as error:
         raise StorageError(
             f"Cannot write the manifest {path}: {error.strerror or error}; make room or make it writable."
@@ -113,16 +114,6 @@ def _merged(parts: Iterable[TextIO]) -> Iterator[str]:
             raise ValueError(f"the id {name} comes twice in the manifest")
         before = name
         yield row
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where the system lets a folder be opened."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def read_manifest(path: Path) -> Iterator[ManifestRow]:
