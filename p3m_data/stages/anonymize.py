@@ -173,28 +173,31 @@ class Anonymizer:
             "transition": "estimated" if loaded.alpha is None else "matte",
             "faces": masked.faces,
         }
-        problem = self._problem(masked)
+        problem = self._problem(masked, loaded.alpha)
         if problem is not None:
             self._sheet(loaded, masked, None, clock)
             return blank.model_copy(update=known | _waiting(*problem))
         written = self._blur_until_clean(loaded, masked, clock)
         known |= {"faces": written.faces, "checks": written.checks}
-        if (left := finding(written.checks)) is not None:
-            self._sheet(loaded, masked, written.pixels, clock)
-            return blank.model_copy(update=known | _waiting(*left))
         self._sheet(loaded, masked, written.pixels, clock)
+        if (left := finding(written.checks)) is not None:
+            return blank.model_copy(update=known | _waiting(*left))
         known |= {"status": Status.ANONYMIZED, "files": self._publish(loaded, masked, written)}
-        if not masked.faces:
+        if not _subject_has_face(masked, loaded.alpha):
             said = "no face was found, and the operator accepts such pictures unseen"
             known |= {"reason": Reason.ACCEPTED_NO_FACE, "detail": said}
         clock.lap("write")
         return blank.model_copy(update=known)
 
-    def _problem(self, masked: Masked) -> tuple[Reason, str] | None:
+    def _problem(self, masked: Masked, alpha: FloatArray | None) -> tuple[Reason, str] | None:
         if masked.problems:
             return masked.problems[0][0], "; ".join(said for _, said in masked.problems)
-        if not masked.faces and not self.config.accept_no_face:
-            return Reason.NO_FACE, "no face was found, which does not mean that nobody can be recognised"
+        if not _subject_has_face(masked, alpha) and not self.config.accept_no_face:
+            where = " on the subject" if masked.faces else ""
+            return (
+                Reason.NO_FACE,
+                f"no face was found{where}, which does not mean that nobody can be recognised",
+            )
         return None
 
     def _blur_until_clean(self, loaded: _Loaded, masked: Masked, clock: _Clock) -> _Written:
@@ -258,6 +261,13 @@ class _Clock:
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now
+
+
+def _subject_has_face(masked: Masked, alpha: FloatArray | None) -> bool:
+    """A bystander's face alone does not tell that the subject's was not overlooked."""
+    if alpha is None:
+        return bool(masked.faces)
+    return bool((alpha[masked.private] > 0.5).any())
 
 
 def _waiting(reason: Reason, detail: str) -> dict[str, object]:

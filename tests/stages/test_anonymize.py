@@ -187,6 +187,20 @@ def test_no_face_is_published_on_the_operators_word_only(make: Make, dataset: Da
     assert not public(dataset, record, "facemask").any()
 
 
+@pytest.mark.parametrize("landmark", [False, True], ids=["ellipse", "landmarks"])
+@pytest.mark.usefixtures("photos")
+def test_a_bystanders_face_alone_waits(make: Make, dataset: Dataset, mattes: Path, landmark: bool) -> None:
+    """The only face lies where alpha is 0; the subject, in the corner, has none that was found."""
+    corner = np.zeros((300, 300), np.float32)
+    corner[270:, :30] = 1
+    (mattes / "face.png").write_bytes(encode_matte(corner))
+    record, _ = make(landmark=None if landmark else Blind())(source("face.png", "face.png"))
+    assert {face.how for face in record.faces} == {"landmarks" if landmark else "ellipse"}
+    assert (record.status, record.reason) == (Status.NEEDS_REVIEW, Reason.NO_FACE)
+    assert "on the subject" in record.detail
+    assert nothing_public(dataset)
+
+
 class Blind:
     """A landmarker that sees no face."""
 
