@@ -19,7 +19,7 @@ $(VENV)/.demo: $(VENV)/.core
 	touch $@
 
 $(VENV)/.test: $(VENV)/.core
-	$(INSTALL) -e '.[test,demo]'
+	$(INSTALL) -e '.[test,demo,review]'
 	touch $@
 
 demo: $(VENV)/.demo

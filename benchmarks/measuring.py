@@ -21,7 +21,8 @@ from p3m_data.faces.landmarks import locate
 from p3m_data.faces.proposals import propose
 from p3m_data.pipeline.dataset import Dataset
 from p3m_data.pipeline.engines import WorkerLost, run_local
-from p3m_data.stages.anonymize import AnonymizeConfig, Anonymizer, Job
+from p3m_data.stages.anonymize import Anonymizer, Job
+from p3m_data.stages.config import AnonymizeConfig
 from p3m_data.stages.detect import Models
 from p3m_data.stages.run import Progress, anonymize_folder
 from p3m_data.storage import folders, weights

@@ -4,7 +4,10 @@ P3MError                    a sentence for the user; never a traceback on the co
 ├── UsageError              the command was asked for something it cannot do (exit 2)
 │   ├── ConfigChanged       the output was made with another configuration
 │   ├── DatasetBusy         another run holds this dataset
-│   └── MissingExtra        an optional package is not installed
+│   ├── MissingExtra        an optional package is not installed
+│   ├── UnknownPicture      the dataset has no picture of that id
+│   ├── PictureTaken        another reviewer works on that picture
+│   └── DraftChanged        the reviewer's drawing was changed elsewhere
 ├── WeightsError            a weights file is missing or is not the one the registry names (exit 2)
 ├── StorageError            the disk is full, or the output cannot be written (exit 3)
 ├── WorkerFailed            no worker process comes up (exit 3)
@@ -52,6 +55,22 @@ class DatasetBusy(UsageError):
 class MissingExtra(UsageError):
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f'{package} is not installed; install it with: pip install "p3mdata[{extra}]"')
+
+
+class UnknownPicture(UsageError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no picture {name} in this dataset that can be reviewed.")
+
+
+class PictureTaken(UsageError):
+    pass
+
+
+class DraftChanged(UsageError):
+    def __init__(self, name: str, draft: dict[str, Any]) -> None:
+        super().__init__(f"The drawing on {name} was changed in another window.")
+        self.draft = draft
+        """What it is now."""
 
 
 class WeightsError(P3MError):

@@ -25,12 +25,13 @@ class Status(StrEnum):
     PENDING = "pending"
     ANONYMIZED = "anonymized"
     NEEDS_REVIEW = "needs_review"
+    EXCLUDED = "excluded"
     FAILED = "failed"
     DUPLICATE = "duplicate"
 
 
 class Reason(StrEnum):
-    """Why a picture is not on the public side, or why it is there without a mask."""
+    """Why a picture is not on the public side, or who says that it may be there as it is."""
 
     NO_FACE = "no_face_found"
     NO_LANDMARKS = "proposal_without_landmarks"
@@ -45,6 +46,9 @@ class Reason(StrEnum):
     WORKER_LOST = "worker_lost"
     SAME_BYTES = "same_bytes"
     ACCEPTED_NO_FACE = "accepted_no_face"
+    REVIEWED = "reviewed"
+    CONFIRMED_NO_FACE = "confirmed_no_face"
+    EXCLUDED = "excluded_by_reviewer"
 
 
 class Source(Frozen):
@@ -64,7 +68,8 @@ class Face(Frozen):
     box: Box
     score: float
     detectors: tuple[str, ...]
-    how: Literal["landmarks", "ellipse", "none"]
+    how: Literal["landmarks", "ellipse", "person", "none"]
+    """Where its mask comes from; `person`: drawn in review."""
     outline: Outline = ()
     """The private area's polygon (biometric: private side only)."""
     sigma: float | None = None
@@ -78,6 +83,8 @@ class Check(Frozen):
     passed: bool
     value: float
     limit: float
+    waived: bool = False
+    """It did not pass, and a reviewer who was shown why let it."""
 
 
 class Provenance(Frozen):
@@ -112,7 +119,7 @@ class Record(Frozen):
 class PublicFace(Frozen):
     """What the manifest tells of a face: how it was masked and how strongly, nothing biometric."""
 
-    how: Literal["landmarks", "ellipse"]
+    how: Literal["landmarks", "ellipse", "person"]
     sigma: float
 
 
@@ -126,8 +133,8 @@ class ManifestRow(Frozen):
     matte: str | None
     width: int
     height: int
-    anonymized_by: Literal["machine", "operator"]
-    """`operator`: the run was told `--accept-no-face` and no face was found."""
+    anonymized_by: Literal["machine", "operator", "reviewer"]
+    """`operator`: the run was told `--accept-no-face` and no face was found; `reviewer`: a person decided."""
     faces: tuple[PublicFace, ...]
     transition: Literal["matte", "estimated"]
     checks: tuple[Check, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sysconfig
 import zlib
@@ -15,6 +16,7 @@ from skimage import data
 
 from p3m_data.arrays import FloatArray, UInt8Array
 from p3m_data.pipeline.dataset import Dataset
+from p3m_data.storage.mattes import encode_matte
 from p3m_data.types import Record
 
 KEY = "5ec2e7" + 58 * "0"
@@ -85,3 +87,29 @@ def records(made: Dataset) -> dict[str, Record]:
     """Source -> its row of the ledger."""
     with made.ledger() as ledger:
         return {record.source: record for record in ledger.records()}
+
+
+def review_dataset(folder: Path) -> Path:
+    """Makes `photos`, `mattes` and the dataset `out` in `folder`, by `p3mdata anonymize`; `folder`.
+
+    `face.png` (with a matte) and `face.jpg` are published; `cup.png` waits because nobody is in it,
+    `soft.png` because its matte is soft all over the face, `blurred.png` because its face is blurred already.
+    """
+    photos, mattes = folder / "photos", folder / "mattes"
+    save(photos / "face.png", portrait())
+    save(photos / "face.jpg", portrait(10), quality=85)
+    save(photos / "cup.png", faceless())
+    save(photos / "soft.png", portrait(20))
+    blurred = portrait(28)
+    blurred[20:180, 90:230] = cv2.GaussianBlur(blurred, (0, 0), 9)[20:180, 90:230]
+    save(photos / "blurred.png", blurred)
+    mattes.mkdir()
+    (mattes / "face.png").write_bytes(encode_matte(matte()))
+    soft = matte()
+    soft[60:110, 60:] = 0.5
+    (mattes / "soft.png").write_bytes(encode_matte(soft))
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    made = dataset(folder / "out")
+    run = p3mdata("anonymize", photos, "--mattes", mattes, "-o", made.public)
+    assert run.returncode == 1, run.stderr
+    return folder

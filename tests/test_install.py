@@ -15,7 +15,7 @@ import yaml
 
 from p3m_data import __version__
 from p3m_data.cli.main import COMMANDS
-from p3m_data.stages.anonymize import AnonymizeConfig
+from p3m_data.stages.config import AnonymizeConfig
 from p3m_data.storage.settings import read_settings
 from p3m_data.storage.weights import registry
 from tests.conftest import REPOSITORY

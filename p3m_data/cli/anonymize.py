@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from p3m_data.stages.anonymize import AnonymizeConfig
+    from p3m_data.stages.config import AnonymizeConfig
 
 FOLDER = click.Path(path_type=Path)
 PLACES = {
@@ -109,7 +109,7 @@ def anonymize(
 
 def _config(file: Path | None, settings: dict[str, Any]) -> AnonymizeConfig:
     """The settings of `file`, overruled by those given on the command line."""
-    from p3m_data.stages.anonymize import AnonymizeConfig
+    from p3m_data.stages.config import AnonymizeConfig
     from p3m_data.storage.settings import read_settings
 
     config = read_settings(file, AnonymizeConfig) if file else AnonymizeConfig()

@@ -41,6 +41,58 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX picture_by_same_as ON picture (same_as) WHERE same_as IS NOT NULL;
     CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL);
     """,
+    # `review` has a row for every picture that a person touched, `machine` the record from before that.
+    # A spot check's `miss` is NULL until somebody looked.
+    """
+    CREATE TABLE decision (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL,
+        reviewer TEXT NOT NULL,
+        at TEXT NOT NULL,
+        verdict TEXT NOT NULL,
+        note TEXT NOT NULL,
+        waived TEXT NOT NULL,
+        mask BLOB,
+        standing INTEGER NOT NULL,
+        outcome TEXT,
+        said TEXT NOT NULL,
+        findings TEXT NOT NULL
+    );
+    CREATE INDEX decision_by_id ON decision (id, number);
+    CREATE INDEX decision_by_reviewer ON decision (reviewer, standing);
+    CREATE INDEX decision_under_way ON decision (number) WHERE outcome IS NULL;
+    CREATE TABLE review (
+        id TEXT NOT NULL PRIMARY KEY, state TEXT NOT NULL, note TEXT NOT NULL, machine TEXT NOT NULL
+    );
+    CREATE INDEX review_by_state ON review (state);
+    CREATE TABLE spot_check (id TEXT NOT NULL PRIMARY KEY, miss INTEGER);
+    CREATE TABLE lease (
+        id TEXT NOT NULL PRIMARY KEY, reviewer TEXT NOT NULL, holder TEXT NOT NULL, until REAL NOT NULL
+    );
+    CREATE TABLE draft (
+        id TEXT NOT NULL,
+        reviewer TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        done INTEGER NOT NULL,
+        ops TEXT NOT NULL,
+        PRIMARY KEY (id, reviewer)
+    );
+    CREATE VIEW queue AS
+        SELECT p.path, p.id, p.reason,
+            CASE WHEN r.state IS NULL OR r.state = 'decided' THEN 'waiting' ELSE r.state END AS state,
+            coalesce(r.note, '') AS note
+        FROM picture p LEFT JOIN review r ON r.id = p.id WHERE p.status = 'needs_review'
+        UNION ALL
+        SELECT p.path, p.id, p.reason,
+            CASE r.state WHEN 'skipped' THEN 'skipped' ELSE 'spot_check' END, coalesce(r.note, '')
+        FROM spot_check s JOIN picture p ON p.id = s.id LEFT JOIN review r ON r.id = s.id
+        WHERE s.miss IS NULL AND p.status = 'anonymized'
+        UNION ALL
+        SELECT p.path, p.id, p.reason, 'decided', r.note
+        FROM review r JOIN picture p ON p.id = r.id
+        WHERE r.state = 'decided' AND p.status IN ('anonymized', 'excluded')
+            AND r.id NOT IN (SELECT id FROM spot_check WHERE miss IS NULL);
+    """,
 )
 """The script at index n takes a ledger from version n to n + 1 (`PRAGMA user_version`)."""
 
@@ -97,7 +149,8 @@ def connect(path: Path) -> sqlite3.Connection:
     if not os.path.isfile(path):
         raise UsageError(f"There is no ledger {path}: run p3mdata anonymize first.")
     with sentences(path):
-        database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        # the ledger itself lets one thread in at a time
+        database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             # FULL syncs each commit: a power cut takes back nothing that `commit` returned. NORMAL could
             # lose the last commits, among them a person's decision, to save one sync beside the several
@@ -141,8 +194,8 @@ def migrate(database: sqlite3.Connection, path: Path) -> None:
 class DatasetLock:
     """Keeps a second run away from a dataset, until `release` or the end of this process, however it ends."""
 
-    def __init__(self, path: Path) -> None:
-        """`DatasetBusy` names the process that holds the lock file `path`."""
+    def __init__(self, path: Path, *, wait: bool = False) -> None:
+        """`DatasetBusy` names the process that holds the lock file `path`, unless we `wait` for it."""
         if sys.platform == "win32":
             raise UsageError("p3mdata writes datasets on Linux and macOS only; run it there or in WSL.")
         try:
@@ -150,7 +203,7 @@ class DatasetLock:
         except OSError as error:
             raise _not_lockable(path, error) from error
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, str(os.getpid()).encode("ascii"), 0)
         except BlockingIOError as error:

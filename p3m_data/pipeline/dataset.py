@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from p3m_data.errors import UsageError
+from p3m_data.pipeline.database import DatasetLock
 from p3m_data.pipeline.ledger import Ledger
 from p3m_data.storage.folders import check_writable, write_atomic
 
@@ -77,8 +80,17 @@ class Dataset:
                 "name another output folder, or the work folder that it was made with"
             )
 
-    def ledger(self) -> Ledger:
-        """The ledger for reading; `UsageError` when `public` is no dataset."""
+    @contextmanager
+    def publishing(self) -> Iterator[None]:
+        """One process at a time puts files on the public side or takes them away, with their rows; waits."""
+        lock = DatasetLock(self.private / "publish.lock", wait=True)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def ledger(self, *, beside_a_run: bool = False) -> Ledger:
+        """The ledger for reading, or for what may be written beside a run; `UsageError` when there is none."""
         try:
             found = self.ledger_path.is_file()
         except PermissionError as error:
@@ -90,7 +102,7 @@ class Dataset:
                 f"{self.public} is not a p3mdata dataset (no ledger in {self.private}); "
                 "make one with: p3mdata anonymize PHOTOS -o DATASET"
             )
-        return Ledger(self.ledger_path)
+        return Ledger(self.ledger_path, beside_a_run=beside_a_run)
 
     @property
     def key_path(self) -> Path:

@@ -13,6 +13,7 @@ FAILED_CODE = 3
 STATUS_WORDS: dict[Status, str] = {
     Status.ANONYMIZED: "anonymized and published",
     Status.NEEDS_REVIEW: "waiting for a person, not published",
+    Status.EXCLUDED: "left out by a reviewer",
     Status.FAILED: "failed, not published",
     Status.DUPLICATE: "left out as duplicates",
     Status.PENDING: "still to be done",
@@ -33,6 +34,9 @@ REASON_WORDS: dict[Reason, str] = {
     Reason.WORKER_LOST: "the program crashed on this picture or ran out of memory",
     Reason.SAME_BYTES: "the same file as another picture",
     Reason.ACCEPTED_NO_FACE: "no face was found, and the operator accepts such pictures without a look",
+    Reason.REVIEWED: "a reviewer decided what is masked",
+    Reason.CONFIRMED_NO_FACE: "a reviewer saw that nobody can be recognised",
+    Reason.EXCLUDED: "a reviewer left it out",
 }
 """What each reason means to somebody who has never seen the program; fits after a count or a colon."""
 
@@ -70,7 +74,7 @@ def next_step(counts: Mapping[Status, int]) -> str:
         )
     steps = []
     if waiting := counts.get(Status.NEEDS_REVIEW):
-        steps.append(f"look at the {waiting} waiting {pictures(waiting)} in the private report")
+        steps.append(f"decide about the {waiting} waiting {pictures(waiting)} with p3mdata review")
     if failed := counts.get(Status.FAILED):
         steps.append(
             f"repair the {failed} failed {pictures(failed)} and run the same p3mdata anonymize command again "

@@ -18,6 +18,7 @@ CHECK_WORDS: dict[str, str] = {
 HOW_WORDS: dict[str, str] = {
     "landmarks": "masked along cheeks and brows",
     "ellipse": "masked by an ellipse",
+    "person": "masked by a reviewer",
     "none": "not masked",
 }
 

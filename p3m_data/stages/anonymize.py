@@ -6,9 +6,6 @@ person, and only verified bytes are written to the public side.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
 import os
 import sys
 import time
@@ -16,50 +13,23 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import cv2
-from pydantic import Field
 
 import p3m_data
 from p3m_data.arrays import FloatArray, UInt8Array
-from p3m_data.errors import ImageTooLarge, InputError, StorageError, UnreadableImage
+from p3m_data.errors import InputError, StorageError, UsageError
 from p3m_data.faces.detectors import load_detector
 from p3m_data.faces.landmarkers import LANDMARKERS, load_landmarker
 from p3m_data.pipeline.dataset import Dataset
-from p3m_data.stages.blur import BlurConfig, blur
-from p3m_data.stages.detect import DetectConfig, Models, detect
-from p3m_data.stages.mask import MaskConfig, Masked, mask
-from p3m_data.stages.panels import panels
-from p3m_data.stages.verify import VerifyConfig, finding, verify
-from p3m_data.storage import folders
-from p3m_data.storage.images import Limits, Picture, decode, encode_picture, encode_png, load_picture
-from p3m_data.storage.mattes import encode_matte, load_matte, matte_from_alpha
-from p3m_data.types import Check, Face, Frozen, Provenance, Reason, Record, Source, Status
-
-ID_DIGITS = 16  # hex digits: among 2 million pictures two share an id once in 10 million datasets
-STRONGER = (1.0, 1.5, 2.25)  # factors of the blur's strength, tried in turn while facial detail is left
-
-
-class AnonymizeConfig(Frozen):
-    """Everything that decides what the output looks like; its digest is in every record."""
-
-    detect: DetectConfig = DetectConfig()
-    mask: MaskConfig = MaskConfig()
-    blur: BlurConfig = BlurConfig()
-    verify: VerifyConfig = VerifyConfig()
-    container: Literal["source", "png"] = Field(
-        "source", description="source: a JPEG stays a JPEG; png: every output is lossless"
-    )
-    accept_no_face: bool = Field(False, description="publish pictures without a face, unseen by a person")
-    max_pixels: int = Field(200_000_000, gt=0, description="larger pictures are refused")
-    max_bytes: int = Field(512 * 2**20, gt=0, description="larger files are refused")
-
-    @property
-    def digest(self) -> str:
-        """16 hex digits that change with any setting."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+from p3m_data.stages.candidate import Loaded, blur_until_clean, load, publish, write_sheet
+from p3m_data.stages.config import AnonymizeConfig
+from p3m_data.stages.detect import Models, detect
+from p3m_data.stages.mask import Masked, mask
+from p3m_data.stages.verify import finding
+from p3m_data.storage import weights
+from p3m_data.types import Provenance, Reason, Record, Source, Status
 
 
 class Outcome(NamedTuple):
@@ -82,40 +52,29 @@ class Job:
     config: AnonymizeConfig
     log: Path | None = None
     """Where the libraries' own messages go, which they write to stderr past Python."""
+    decided: frozenset[str] = frozenset()
+    """Ids of pictures that a person decided about: whatever the machine says, it does not publish them."""
 
     def __call__(self) -> Callable[[Source], Outcome]:
         if self.log is not None:
             _divert_stderr(self.log)
+        return Anonymizer(self, self.load_models())
+
+    def load_models(self) -> Models:
+        """The networks; from here on OpenCV uses one thread, which makes results and timing repeatable."""
         cv2.setNumThreads(1)
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-        detect_config = self.config.detect
-        models = Models(
-            {name: load_detector(name, self.weights[name]) for name in detect_config.detectors},
-            {n: load_landmarker(n, self.weights[LANDMARKERS[n][2]]) for n in detect_config.landmarkers},
+        config = self.config.detect
+        return Models(
+            {name: load_detector(name, self.weights[name]) for name in config.detectors},
+            {n: load_landmarker(n, self.weights[LANDMARKERS[n][2]]) for n in config.landmarkers},
         )
-        return Anonymizer(self, models)
 
     @property
     def provenance(self) -> Provenance:
         return Provenance(
             code_version=p3m_data.__version__, config_digest=self.config.digest, models=self.digests
         )
-
-
-class _Loaded(NamedTuple):
-    id: str
-    picture: Picture
-    alpha: FloatArray | None
-
-
-class _Written(NamedTuple):
-    """A candidate for publication: its bytes, what they decode to, and whether that passed."""
-
-    data: bytes
-    suffix: str
-    pixels: UInt8Array
-    faces: tuple[Face, ...]
-    checks: tuple[Check, ...]
 
 
 class Anonymizer:
@@ -143,24 +102,11 @@ class Anonymizer:
             said = f"the program failed on it ({type(error).__name__}: {error}); please report it"
             return Outcome(blank.model_copy(update=_failed(Reason.WORKER_LOST, said)), clock.seconds)
 
-    def _load(self, source: Source) -> _Loaded:
-        limits = Limits(self.config.max_bytes, self.config.max_pixels)
-        data = _read(folders.locate(self.job.photos, source.path), source.path, limits)
-        matte = b""
-        if source.matte is not None and self.job.mattes is not None:
-            matte = _read(folders.locate(self.job.mattes, source.matte), source.matte, limits)
-        content = hashlib.sha256(data).digest() + hashlib.sha256(matte).digest()
-        name = "p_" + hmac.new(self.job.key, content, "sha256").hexdigest()[:ID_DIGITS]
-        picture = load_picture(data, source.path, limits)
-        alpha = None
-        if matte:
-            height, width = picture.pixels.shape[:2]
-            alpha = load_matte(matte, source.matte or "", (width, height), limits)
-        elif picture.alpha is not None:
-            alpha = matte_from_alpha(picture.alpha)
-        return _Loaded(name, picture, alpha)
+    def _load(self, source: Source) -> Loaded:
+        job = self.job
+        return load(source, job.photos, job.mattes, job.key, self.config.limits)
 
-    def _anonymize(self, blank: Record, loaded: _Loaded, clock: _Clock) -> Record:
+    def _anonymize(self, blank: Record, loaded: Loaded, clock: _Clock) -> Record:
         image = loaded.picture.pixels
         found = detect(image, self.models, self.config.detect)
         clock.lap("detect")
@@ -174,15 +120,17 @@ class Anonymizer:
             "faces": masked.faces,
         }
         problem = self._problem(masked, loaded.alpha)
+        if problem is None and loaded.id in self.job.decided:
+            problem = Reason.REVIEWED, "a reviewer decided about it, which p3mdata review carries out again"
         if problem is not None:
             self._sheet(loaded, masked, None, clock)
             return blank.model_copy(update=known | _waiting(*problem))
-        written = self._blur_until_clean(loaded, masked, clock)
+        written = blur_until_clean(loaded, masked, self.config, self.models.detectors, clock.lap)
         known |= {"faces": written.faces, "checks": written.checks}
         self._sheet(loaded, masked, written.pixels, clock)
         if (left := finding(written.checks)) is not None:
             return blank.model_copy(update=known | _waiting(*left))
-        known |= {"status": Status.ANONYMIZED, "files": self._publish(loaded, masked, written)}
+        known |= {"status": Status.ANONYMIZED, "files": publish(self.job.dataset, loaded, masked, written)}
         if not _subject_has_face(masked, loaded.alpha):
             said = "no face was found, and the operator accepts such pictures unseen"
             known |= {"reason": Reason.ACCEPTED_NO_FACE, "detail": said}
@@ -200,54 +148,19 @@ class Anonymizer:
             )
         return None
 
-    def _blur_until_clean(self, loaded: _Loaded, masked: Masked, clock: _Clock) -> _Written:
-        picture, config = loaded.picture, self.config
-        for factor in STRONGER:
-            strength = config.blur.model_copy(update={"strength": config.blur.strength * factor})
-            blurred = blur(picture.pixels, masked.mask, masked.faces, strength)
-            clock.lap("blur")
-            data, suffix = encode_picture(picture, blurred.pixels, masked.mask, config.container)
-            clock.lap("encode")
-            pixels = decode(data)
-            checks = verify(
-                picture.pixels,
-                pixels,
-                masked.mask,
-                masked.transition,
-                blurred.faces,
-                self.models.detectors,
-                config.verify,
-                lossless=suffix == ".png",
-            )
-            clock.lap("verify")
-            if all(check.passed for check in checks if check.name == "detail_left"):
-                break
-        return _Written(data, suffix, pixels, blurred.faces, checks)
-
-    def _sheet(self, loaded: _Loaded, masked: Masked, result: UInt8Array | None, clock: _Clock) -> None:
-        strip = cv2.cvtColor(panels(loaded.picture.pixels, masked, result), cv2.COLOR_RGB2BGR)
-        data = cv2.imencode(".jpg", strip, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
-        folders.write_atomic(self.job.dataset.sheets / f"{loaded.id}.jpg", data)
+    def _sheet(self, loaded: Loaded, masked: Masked, result: UInt8Array | None, clock: _Clock) -> None:
+        write_sheet(self.job.dataset, loaded, masked, result)
         clock.lap("sheet")
 
-    def _publish(self, loaded: _Loaded, masked: Masked, written: _Written) -> dict[str, str]:
-        """Write the public files, the picture last: where it is, its facemask and matte are too."""
-        facemask = encode_png(masked.mask.astype("uint8") * 255)
-        contents = {f"train/facemask/{loaded.id}.png": facemask}
-        if loaded.alpha is not None:
-            contents[f"train/mask/{loaded.id}.png"] = encode_matte(loaded.alpha)
-        contents[f"train/blurred_image/{loaded.id}{written.suffix}"] = written.data
-        public = self.job.dataset.public
-        # what is there already is what a picture of the same bytes published
-        new = [public / path for path in contents if not (public / path).exists()]
-        try:
-            for path, data in contents.items():
-                folders.write_atomic(public / path, data)
-        except StorageError:
-            for file in new:
-                file.unlink(missing_ok=True)
-            raise
-        return {path: hashlib.sha256(data).hexdigest() for path, data in contents.items()}
+
+def find_weights(config: AnonymizeConfig, by_path: dict[str, Path]) -> tuple[dict[str, Path], dict[str, str]]:
+    """File and sha256 of the weights of each network that `config` needs; raises `WeightsError`."""
+    names = [*config.detect.detectors, *(LANDMARKERS[n][2] for n in config.detect.landmarkers)]
+    if unused := sorted(by_path.keys() - set(names)):
+        raise UsageError(f"{unused[0]} is no network of this run, which uses {', '.join(names)}")
+    files = {name: weights.resolve(name, path) for name, path in by_path.items()}
+    files |= weights.ensure([name for name in names if name not in by_path])
+    return files, {name: weights.registry()[name].sha256 for name in names}
 
 
 class _Clock:
@@ -276,20 +189,6 @@ def _waiting(reason: Reason, detail: str) -> dict[str, object]:
 
 def _failed(reason: Reason, detail: str) -> dict[str, object]:
     return {"status": Status.FAILED, "reason": reason, "detail": detail}
-
-
-def _read(path: Path, name: str, limits: Limits) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(limits.max_bytes + 1)
-    except OSError as error:
-        raise UnreadableImage(f"{name} cannot be read: {error.strerror or error}") from error
-    if len(data) > limits.max_bytes:
-        size = limits.max_bytes / 2**20
-        raise ImageTooLarge(
-            f"{name} is larger than the limit of {size:.3g} MiB; make it smaller or raise the limit"
-        )
-    return data
 
 
 def _divert_stderr(log: Path) -> None:

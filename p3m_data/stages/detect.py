@@ -48,6 +48,11 @@ class Models:
     detectors: Mapping[str, Detector]
     landmarkers: Mapping[str, Landmarker]
 
+    def close(self) -> None:
+        """End the threads of the networks that have some."""
+        for network in (*self.detectors.values(), *self.landmarkers.values()):
+            getattr(network, "close", lambda: None)()
+
 
 class Found(NamedTuple):
     """A face, and what is wrong with it (None: its landmarks are trusted)."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from pydantic import Field
 
@@ -18,6 +20,8 @@ INNER = 0.1  # a detector's box is this much (share of its sides) larger than th
 HIDDEN = 0.3  # a bystander's face may be hidden by the subject up to this share
 CUT = 0.25  # the border cuts a face of which this share of a side, or more, is beyond it
 WEAK_SIZE = 0.8  # a weak proposal larger than this share of the largest face is no bystander but a pattern
+MOSTLY = 0.5  # of a suggested face: with more of it masked, what was drawn is that face
+AROUND = 2  # pixels between a drawn part and the polygon around it
 COVERED = 0.9  # a proposal with this share of its area under other faces' masks needs none of its own
 
 
@@ -51,11 +55,57 @@ class Masked(NamedTuple):
 
 def mask(found: list[Found], alpha: FloatArray | None, shape: tuple[int, ...], config: MaskConfig) -> Masked:
     """The adjusted mask of a picture of `shape` (H, W, ...) with its matte `alpha` ((H, W) float32 in [0, 1])."""
-    subject = None if alpha is None else alpha > config.tolerance + 0.5 / 255
+    subject = _subject(alpha, config)
     faces, problems = _decide(found, subject, shape)
+    masked = _areas(faces, alpha, shape, config)
+    problems += [
+        (Reason.MASK_TOO_SMALL, said)
+        for face, area, kept in masked.parts
+        if (said := _too_small(face, area, kept, config))
+    ]
+    return Masked(tuple(faces), masked.private, masked.transition, masked.mask, tuple(problems))
+
+
+def suggest(
+    faces: Sequence[Face], alpha: FloatArray | None, shape: tuple[int, ...], config: MaskConfig
+) -> Masked:
+    """What would be masked if a person trusted the outline of every face that `mask` gave.
+
+    Faces that it left to a person come back with `how` "person".
+    """
+    trusted = [face.model_copy(update={"how": "person"}) if face.how == "none" else face for face in faces]
+    areas = _areas(trusted, alpha, shape, config)
+    return Masked(tuple(trusted), areas.private, areas.transition, areas.mask, ())
+
+
+def drawn(suggested: Masked, mask: BoolArray, alpha: FloatArray | None) -> Masked:
+    """What is masked when a person drew `mask` ((H, W) bool) on a picture with that suggestion.
+
+    Each connected part is a face, as wide as the suggested faces that it mostly covers, so that the blur of
+    a face that was only touched up is not weaker. Without a matte the person's border overrules the
+    estimated transition area.
+    """
+    transition = suggested.transition if alpha is not None else suggested.transition & ~mask
+    faces = tuple(_part_faces(mask, suggested.faces))
+    return Masked(faces, suggested.private | mask, transition, mask, ())
+
+
+class _Areas(NamedTuple):
+    private: BoolArray
+    transition: BoolArray
+    mask: BoolArray
+    parts: list[tuple[Face, BoolArray, BoolArray]]
+    """Each masked face with its private area and what of it is masked."""
+
+
+def _areas(
+    faces: Sequence[Face], alpha: FloatArray | None, shape: tuple[int, ...], config: MaskConfig
+) -> _Areas:
     masked = [face for face in faces if face.how != "none"]
+    subject = _subject(alpha, config)
     transition = _transition([face.outline for face in masked], alpha, shape, config)
     private, adjusted = np.zeros(shape[:2], bool), np.zeros(shape[:2], bool)
+    parts = []
     for face in masked:
         area = private_area([face.outline], shape)
         if face.how == "ellipse" and subject is not None:
@@ -63,9 +113,44 @@ def mask(found: list[Found], alpha: FloatArray | None, shape: tuple[int, ...], c
         kept = remove_specks(area & ~transition, config.specks * area.sum())
         private |= area
         adjusted |= kept
-        if said := _too_small(face, area, kept, config):
-            problems.append((Reason.MASK_TOO_SMALL, said))
-    return Masked(tuple(faces), private, transition, adjusted, tuple(problems))
+        parts.append((face, area, kept))
+    return _Areas(private, transition, adjusted, parts)
+
+
+def _part_faces(mask: BoolArray, suggested: Sequence[Face]) -> Iterator[Face]:
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    drawn = [private_area([face.outline], mask.shape) for face in suggested]
+    areas = [(face, area, area.sum()) for face, area in zip(suggested, drawn, strict=True)]
+    for label in range(1, count):
+        x, y, width, height = stats[label, :4].tolist()
+        here = slice(y, y + height), slice(x, x + width)
+        part = labels[here] == label
+        outlines = [_around(part, x, y)]
+        outlines += [
+            face.outline for face, area, size in areas if (area[here] & part).sum() > MOSTLY * max(size, 1)
+        ]
+        box = (float(x), float(y), float(x + width - 1), float(y + height - 1))
+        yield Face(box=box, score=1.0, detectors=(), how="person", outline=_joined(outlines))
+
+
+def _around(part: BoolArray, x: int, y: int) -> Outline:
+    """A polygon that holds every pixel of `part`, whose top left pixel is (x, y)."""
+    wide = cv2.dilate(np.pad(part, AROUND).astype(np.uint8), np.ones((2 * AROUND + 1,) * 2, np.uint8))
+    contours, _ = cv2.findContours(wide, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    points = cv2.approxPolyDP(max(contours, key=cv2.contourArea), AROUND / 2, True).reshape(-1, 2)
+    return tuple((float(px), float(py)) for px, py in (points + np.array([x, y]) - AROUND).tolist())
+
+
+def _joined(outlines: list[Outline]) -> Outline:
+    """The hull of several outlines; a single one as it is."""
+    if len(outlines) == 1:
+        return outlines[0]
+    hull = cv2.convexHull(np.concatenate([np.array(o, np.float32) for o in outlines])).reshape(-1, 2)
+    return tuple((round(float(x), 2), round(float(y), 2)) for x, y in hull)
+
+
+def _subject(alpha: FloatArray | None, config: MaskConfig) -> BoolArray | None:
+    return None if alpha is None else alpha > config.tolerance + 0.5 / 255
 
 
 def _decide(

@@ -22,7 +22,12 @@ NOTHING = 118
 FRAME = (255, 255, 255)
 PRIVATE_TINT = (235, 60, 50)
 TRANSITION_TINT = (30, 200, 255)
-FACE_COLOURS = {"landmarks": (60, 220, 90), "ellipse": (255, 180, 0), "none": (255, 60, 50)}
+FACE_COLOURS = {
+    "landmarks": (60, 220, 90),
+    "ellipse": (255, 180, 0),
+    "person": (190, 130, 255),
+    "none": (255, 60, 50),
+}
 TINTED = 0.6
 DIMMED = 4
 
@@ -56,7 +61,8 @@ def panels(image: UInt8Array, masked: Masked, result: UInt8Array | None) -> UInt
     `image` and `result`: (H, W, 3) uint8 RGB; without a result its cell is empty. The first cell holds the
     whole picture, so that a missed face can be seen, with a frame around the part that the others show:
     `ROOM` times the box around all faces, or everything when there are none. Faces outlined by landmarks
-    are green, those under an ellipse amber, those not masked red. `ValueError` for arrays that do not fit.
+    are green, those under an ellipse amber, those that a person masked violet, those not masked red.
+    `ValueError` for arrays that do not fit.
     """
     check_image(image)
     for area in (masked.private, masked.transition, masked.mask):

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p3m_data.errors import ConfigChanged, StorageError, UsageError
-from p3m_data.faces.landmarkers import LANDMARKERS
-from p3m_data.pipeline.dataset import OUTPUTS, Dataset
+from p3m_data.errors import ConfigChanged, UsageError
+from p3m_data.pipeline.dataset import Dataset
+from p3m_data.pipeline.decisions import Decisions
 from p3m_data.pipeline.engines import WorkerLost, run_local
 from p3m_data.pipeline.ledger import Ledger
-from p3m_data.stages.anonymize import AnonymizeConfig, Job, Outcome
-from p3m_data.storage import weights
+from p3m_data.stages.anonymize import Job, Outcome, find_weights
+from p3m_data.stages.config import AnonymizeConfig
+from p3m_data.stages.finish import finish
+from p3m_data.stages.review import Desk
 from p3m_data.storage.folders import remove_leftovers, scan, unused_mattes
-from p3m_data.storage.manifest import manifest_row, write_manifest
 from p3m_data.types import Reason, Record, Source, Status
 
 
@@ -57,20 +57,23 @@ def anonymize_folder(
     sides = (dataset.public, dataset.private)
     _check_sides(photos, mattes, sides)
     sources = scan(photos, mattes, exclude=sides)
-    files, digests = _models(config, weights_by_path or {})
+    files, digests = find_weights(config, weights_by_path or {})
     dataset.check_free()
     dataset.create()
     with Ledger(dataset.ledger_path, create=True) as ledger:
         _remember(ledger, dataset, photos, mattes, config)
         key = _key(ledger, dataset)
-        for side in sides:
-            remove_leftovers(side)
+        with dataset.publishing():
+            for side in sides:
+                remove_leftovers(side)
         _add(ledger, sources, mattes, sides, on_note)
-        _redo_lost(ledger, dataset, on_note)
+        with dataset.publishing():
+            _redo_lost(ledger, dataset, on_note)
         if retry_failed:
             ledger.retry(Status.FAILED)
         log = dataset.private / "workers.log"
-        job = Job(photos, mattes, dataset, key, files, digests, config, log)
+        decided = Decisions(ledger).effective()
+        job = Job(photos, mattes, dataset, key, files, digests, config, log, decided)
         progress = Progress(total=ledger.counts()[Status.PENDING])
         on_progress(progress, None)
         # a duplicate whose original went away is pending again behind the reader's back
@@ -81,6 +84,7 @@ def anonymize_folder(
                 for stage, spent in seconds.items():
                     progress.seconds[stage] = progress.seconds.get(stage, 0.0) + spent
                 on_progress(progress, kept)
+        _carry_out_again(ledger, dataset, on_note)
         finish(ledger, dataset, on_note)
 
 
@@ -100,30 +104,6 @@ def _process(sources: Iterator[Source], job: Job, workers: int) -> Iterator[Outc
             yield outcome
 
 
-def finish(ledger: Ledger, dataset: Dataset, on_note: Callable[[str], None]) -> None:
-    """Bring the public side in step with the ledger: no file without a row, and the manifest."""
-    rows = (manifest_row(record) for record in ledger.records(Status.ANONYMIZED))
-    write_manifest(rows, dataset.manifest)
-    public = {path for record in ledger.records(Status.ANONYMIZED) for path in record.files}
-    strays = [
-        file
-        for folder in OUTPUTS
-        for file in sorted((dataset.train / folder).iterdir())
-        if f"train/{folder}/{file.name}" not in public
-    ]
-    if strays:
-        aside = dataset.private / "orphans"
-        try:
-            aside.mkdir(exist_ok=True)
-            for file in strays:
-                shutil.move(file, aside / f"{file.parent.name}-{file.name}")
-        except OSError as error:
-            raise StorageError(
-                f"files cannot be moved to {aside} ({error.strerror}); make room or allow it"
-            ) from error
-        on_note(f"{len(strays)} files that belong to no picture of this dataset were moved to {aside}")
-
-
 def _check_sides(photos: Path, mattes: Path | None, sides: tuple[Path, ...]) -> None:
     for folder in filter(None, (photos, mattes)):
         for side in sides:
@@ -131,16 +111,6 @@ def _check_sides(photos: Path, mattes: Path | None, sides: tuple[Path, ...]) -> 
                 raise UsageError(
                     f"{folder} lies in {side}, where the result goes; name another output folder"
                 )
-
-
-def _models(config: AnonymizeConfig, by_path: dict[str, Path]) -> tuple[dict[str, Path], dict[str, str]]:
-    """File and sha256 of each network's weights."""
-    names = [*config.detect.detectors, *(LANDMARKERS[n][2] for n in config.detect.landmarkers)]
-    if unused := sorted(by_path.keys() - set(names)):
-        raise UsageError(f"{unused[0]} is no network of this run, which uses {', '.join(names)}")
-    files = {name: weights.resolve(name, path) for name, path in by_path.items()}
-    files |= weights.ensure([name for name in names if name not in by_path])
-    return files, {name: weights.registry()[name].sha256 for name in names}
 
 
 def _remember(
@@ -201,6 +171,14 @@ def _redo_lost(ledger: Ledger, dataset: Dataset, on_note: Callable[[str], None])
         ledger.redo(source)
     if lost:
         on_note(f"{len(lost)} published pictures are not in {dataset.public} any more and are done again")
+
+
+def _carry_out_again(ledger: Ledger, dataset: Dataset, on_note: Callable[[str], None]) -> None:
+    """What people decided holds for the same bytes, whatever made the machine look at them again."""
+    if Decisions(ledger).cut_short():
+        with Desk.open(dataset) as desk:
+            count = desk.catch_up()
+        on_note(f"{count} decisions of reviewers were carried out again")
 
 
 def _add(

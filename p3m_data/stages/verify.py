@@ -132,7 +132,7 @@ def _explains(face: Face, box: npt.NDArray[np.float64], least_iou: float) -> boo
 
 def finding(checks: Sequence[Check]) -> tuple[Reason, str] | None:
     """The worst failed check as a reason and a sentence; None when all passed."""
-    failed = {c.name: c for c in checks if not c.passed}
+    failed = {c.name: c for c in checks if not c.passed and not c.waived}
     if not failed:
         return None
     remains = [failed[name] for name in ("faces_left", "detail_left") if name in failed]

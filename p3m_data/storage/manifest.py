@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TextIO
+from typing import Literal, TextIO
 
 from pydantic import BaseModel, ValidationError
 
@@ -23,6 +23,13 @@ from p3m_data.storage.folders import sync_folder
 from p3m_data.types import Face, ManifestRow, PublicFace, Reason, Record, Status
 
 SCHEMAS: dict[str, type[BaseModel]] = {"record.schema.json": Record, "manifest.schema.json": ManifestRow}
+
+ANONYMIZED_BY: dict[Reason | None, Literal["machine", "operator", "reviewer"]] = {
+    Reason.ACCEPTED_NO_FACE: "operator",
+    Reason.REVIEWED: "reviewer",
+    Reason.CONFIRMED_NO_FACE: "reviewer",
+}
+"""Who is answerable for a published picture, by the reason in its record."""
 
 IMAGE_FOLDERS = ("blurred_image", "original_image")
 SORTED_IN_MEMORY = 50_000
@@ -58,7 +65,7 @@ def manifest_row(record: Record, split: str = "train") -> ManifestRow:
         matte=by_folder.get("mask"),
         width=record.width,
         height=record.height,
-        anonymized_by="operator" if record.reason is Reason.ACCEPTED_NO_FACE else "machine",
+        anonymized_by=ANONYMIZED_BY.get(record.reason, "machine"),
         faces=tuple(_public_face(face, record.source) for face in record.faces),
         transition=record.transition,
         checks=record.checks,

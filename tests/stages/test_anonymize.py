@@ -25,8 +25,11 @@ from p3m_data.faces.landmarkers import Landmarker
 from p3m_data.faces.private_area import Points
 from p3m_data.pipeline.dataset import Dataset
 from p3m_data.stages import anonymize as stage
-from p3m_data.stages.anonymize import STRONGER, AnonymizeConfig, Anonymizer, Job
+from p3m_data.stages import candidate
+from p3m_data.stages.anonymize import Anonymizer, Job
 from p3m_data.stages.blur import BlurConfig
+from p3m_data.stages.candidate import STRONGER
+from p3m_data.stages.config import AnonymizeConfig
 from p3m_data.stages.detect import Models
 from p3m_data.storage.images import encode_picture, encode_png
 from p3m_data.storage.mattes import encode_matte
@@ -246,7 +249,7 @@ def test_what_the_written_bytes_do_not_prove_waits(
     encoder: Callable[..., tuple[bytes, str]],
     reason: Reason,
 ) -> None:
-    monkeypatch.setattr(stage, "encode_picture", encoder)
+    monkeypatch.setattr(candidate, "encode_picture", encoder)
     record, _ = make()(source("face.png"))
     assert (record.status, record.reason) == (Status.NEEDS_REVIEW, reason)
     assert nothing_public(dataset)
@@ -264,7 +267,7 @@ def test_the_blur_grows_until_no_detail_is_left(
         return (Check(name="detail_left", passed=next(verdicts), value=1, limit=1),)
 
     plain = make()(source("face.png"))[0].faces[0].sigma
-    monkeypatch.setattr(stage, "verify", judged)
+    monkeypatch.setattr(candidate, "verify", judged)
     record, _ = make()(source("face.png"))
     assert record.status is Status.ANONYMIZED
     assert plain is not None
@@ -349,14 +352,14 @@ def test_files_of_a_picture_with_the_same_bytes_stay(
 ) -> None:
     make()(source("face.png"))
     before = tree(dataset.public)
-    write = stage.folders.write_atomic
+    write = candidate.folders.write_atomic
 
     def full(path: Path, data: bytes) -> None:
         if path.parent.name == "blurred_image":
             raise StorageError("the disk is full")
         write(path, data)
 
-    monkeypatch.setattr(stage.folders, "write_atomic", full)
+    monkeypatch.setattr(candidate.folders, "write_atomic", full)
     with pytest.raises(StorageError):
         make()(source("face.png"))
     assert tree(dataset.public) == before

@@ -19,8 +19,9 @@ from p3m_data.pipeline.dataset import Dataset
 from p3m_data.pipeline.engines import WorkerLost
 from p3m_data.pipeline.ledger import Ledger
 from p3m_data.stages import run as stage
-from p3m_data.stages.anonymize import AnonymizeConfig, Anonymizer, Job, Outcome
+from p3m_data.stages.anonymize import Anonymizer, Job, Outcome
 from p3m_data.stages.blur import BlurConfig
+from p3m_data.stages.config import AnonymizeConfig
 from p3m_data.stages.detect import DetectConfig, Models
 from p3m_data.stages.run import Progress, anonymize_folder
 from p3m_data.storage.manifest import read_manifest

@@ -29,7 +29,7 @@ class BlazeFace:
             base_options=BaseOptions(model_asset_path=str(weights)), min_detection_confidence=FLOOR
         )
         self._detector = vision.FaceDetector.create_from_options(options)
-        close_with(self, self._detector)
+        self.close = close_with(self, self._detector)
 
     def __call__(self, image: UInt8Array) -> Detections:
         height, width = image.shape[:2]

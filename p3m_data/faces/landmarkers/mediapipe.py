@@ -32,7 +32,7 @@ class MediaPipeLandmarker:
             min_face_presence_confidence=PRESENT,
         )
         self._landmarker = vision.FaceLandmarker.create_from_options(options)
-        close_with(self, self._landmarker)
+        self.close = close_with(self, self._landmarker)
 
     def __call__(self, crop: UInt8Array) -> list[Points]:
         height, width = crop.shape[:2]

@@ -1,0 +1,73 @@
+"""Finish: bring the public side in step with the ledger."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from p3m_data.errors import StorageError
+from p3m_data.pipeline.dataset import OUTPUTS, Dataset
+from p3m_data.pipeline.ledger import Ledger
+from p3m_data.storage.manifest import manifest_row, write_manifest
+from p3m_data.types import Record, Status
+
+STALE = "manifest_stale"
+"""Key of the ledger's note that the manifest does not tell of the last decisions yet."""
+
+
+def finish(ledger: Ledger, dataset: Dataset, on_note: Callable[[str], None]) -> None:
+    """Write the manifest and move every file without a row to the private side.
+
+    Only for who holds the dataset: the workers of a run publish files before they have a row.
+    """
+    with dataset.publishing():
+        _write_manifest(ledger, dataset)
+        strays = [
+            dataset.train / folder / file.name
+            for folder in OUTPUTS
+            for file in sorted((dataset.train / folder).iterdir())
+        ]
+        public = {path for record in ledger.records(Status.ANONYMIZED) for path in record.files}
+        strays = [file for file in strays if str(file.relative_to(dataset.public).as_posix()) not in public]
+        if strays:
+            aside = dataset.private / "orphans"
+            _move(strays, aside)
+            on_note(f"{len(strays)} files that belong to no picture of this dataset were moved to {aside}")
+
+
+def finish_review(ledger: Ledger, dataset: Dataset) -> None:
+    """Write the manifest if decisions made it stale; also beside a run."""
+    if ledger.meta(STALE):
+        with dataset.publishing():
+            _write_manifest(ledger, dataset)
+
+
+def take_away(dataset: Dataset, record: Record) -> None:
+    """Remove the public files of a picture whose row no longer says that it is published."""
+    for path in record.files:
+        try:
+            (dataset.public / path).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"{dataset.public / path} must not be published and cannot be removed ({error.strerror}); "
+                "remove it by hand"
+            ) from error
+
+
+def _write_manifest(ledger: Ledger, dataset: Dataset) -> None:
+    # a decision that comes while the rows are read makes it stale again
+    ledger.set_meta(STALE, "")
+    rows = (manifest_row(record) for record in ledger.records(Status.ANONYMIZED))
+    write_manifest(rows, dataset.manifest)
+
+
+def _move(files: list[Path], aside: Path) -> None:
+    try:
+        aside.mkdir(exist_ok=True)
+        for file in files:
+            shutil.move(file, aside / f"{file.parent.name}-{file.name}")
+    except OSError as error:
+        raise StorageError(
+            f"files cannot be moved to {aside} ({error.strerror}); make room or allow it"
+        ) from error
