@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import click
 from tqdm import tqdm
 
+from p3m_data.errors import StorageError
 from p3m_data.pipeline.dataset import Dataset
 from p3m_data.pipeline.outcome import exit_code, summary_lines
 from p3m_data.report.contact import write_private_report, write_public_report
@@ -71,6 +76,26 @@ class Meter:
             f"{self._waiting} wait for review, {self._failed} failed",
             err=True,
         )
+
+
+@contextmanager
+def libraries_aside(log: Path) -> Iterator[None]:
+    """Let the private file `log` take what libraries write to stderr past Python; our own lines stay there."""
+    try:
+        aside = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise StorageError(f"{log} cannot be written ({error.strerror}); make room or allow it") from error
+    before, kept = sys.stderr, os.dup(2)
+    os.dup2(aside, 2)
+    os.close(aside)
+    if before is sys.__stderr__:
+        sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1, errors="backslashreplace")
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        sys.stderr = before
 
 
 def report(dataset: Dataset, blur: BlurConfig, *, as_json: bool) -> int:

@@ -34,7 +34,7 @@ class Brush(Frozen):
 
     tool: Literal["brush"]
     erase: bool = False
-    radius: float = Field(ge=0.5, le=5000, allow_inf_nan=False)
+    radius: float = Field(ge=0.5, le=2000, allow_inf_nan=False)
     points: tuple[Place, ...] = Field(min_length=1, max_length=MOST_POINTS)
 
 

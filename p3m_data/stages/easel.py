@@ -111,6 +111,7 @@ class Easel:
         done: int,
     ) -> dict[str, Any]:
         """Keep the first `keep` operations of a drawing and `add` some, of which the first `done` count."""
+        self._record(name)
         self._queue.check_free(name, reviewer)
         before = self._decisions.draft(name, reviewer)
         if before.version != version:
@@ -160,10 +161,9 @@ class Easel:
         self, name: str, reviewer: str, version: int, size: int = 1600, box: WholeBox | None = None
     ) -> bytes:
         """A JPEG of the blur that the saved drawing `version` would give."""
-        draft = self._decisions.draft(name, reviewer)
+        opened, draft = self._pictures.get(name), self._decisions.draft(name, reviewer)
         if draft.version != version:
             raise DraftChanged(name, draft._asdict())
-        opened = self._pictures.get(name)
         masked = drawn(opened.suggested, self._drawn(draft, opened), opened.loaded.alpha)
         return preview(opened, masked, part_of(opened.pixels.shape, size, box), self._job.config.blur)
 
@@ -221,7 +221,10 @@ class Easel:
         try:
             loaded = load(source, job.photos, job.mattes, job.key, job.config.limits)
         except InputError as error:
-            raise UsageError(f"the source of {name} cannot be opened any more: {error}") from error
+            # the error names the file, which is not for the page
+            raise UsageError(
+                f"the source of {name} cannot be opened any more; the private report tells which file it is"
+            ) from error
         if loaded.id != name:
             raise UsageError(f"the source of {name} changed; run p3mdata anonymize again")
         shape = loaded.picture.pixels.shape

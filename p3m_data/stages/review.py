@@ -49,6 +49,8 @@ class Desk(Easel):
     def __init__(self, dataset: Dataset, ledger: Ledger, job: Job, second_opinion: float) -> None:
         super().__init__(dataset, ledger, job)
         self.second_opinion = second_opinion
+        self.decided = False
+        """Whether anything was decided, or undone, at this desk."""
         self.words = {reason.value: words for reason, words in REASON_WORDS.items()}
         self._settler = Settler(dataset, ledger, self._pictures, self._networks, second_opinion)
 
@@ -106,6 +108,10 @@ class Desk(Easel):
     def flush(self) -> None:
         """Bring `manifest.jsonl` in step with the decisions."""
         finish_review(self._ledger, self.dataset)
+
+    def warm_up(self) -> None:
+        """Load the networks in the background, so that the first decision need not wait for them."""
+        self._work.submit(self._networks)
 
     def catch_up(self) -> int:
         """Wait until what was cut short has been carried out; how many decisions that were."""
@@ -176,7 +182,9 @@ class Desk(Easel):
         made = self._decisions.of(name)
         draft = self._decisions.draft(name, reviewer)
         decision = _shown(entry, made)
-        findings = made[0].findings if made and made[0].outcome == "sent_back" else ()
+        tried = next(iter(made), None)
+        mine = tried is not None and (entry.state != "second_opinion" or tried.reviewer == reviewer)
+        findings = tried.findings if tried and mine and tried.outcome == "sent_back" else ()
         return self._item(entry, reviewer) | {
             "said": record.detail,
             "has_matte": opened.loaded.alpha is not None,
@@ -228,6 +236,7 @@ class Desk(Easel):
             raise UsageError(f"{name} is {record.status}, which cannot be decided about")
         said = Verdict(verdict)
         data = self._mask_of(said, name, reviewer, version, mask, record)
+        self.decided = True
         number = self._decisions.record(
             name, reviewer, said, note=note, waived=waive, mask=data, machine=record
         )
@@ -246,6 +255,7 @@ class Desk(Easel):
         if decision is None:
             raise UsageError(f"there is no decision {number}")
         self._queue.check_free(decision.id, reviewer)
+        self.decided = True
         name = self._in_thread(lambda: self._settler.undo(number))
         return {"id": name, "said": f"the decision about {name} is undone"}
 
@@ -321,7 +331,6 @@ class Desk(Easel):
         left = self._decisions.cut_short()
         for decision in left:
             self._settler.settle(decision.number)
-        self._networks()
         return len(left)
 
 

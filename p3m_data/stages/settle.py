@@ -162,6 +162,7 @@ class Settler:
             take_away(self._dataset, current)
 
     def _await_second(self, decision: Decision) -> Result:
+        self._pictures.forget(decision.id)  # with it goes the result of an earlier try, which would tell
         with self._ledger.writing():
             self._decisions.set_state(decision.id, "second_opinion", decision.note or None)
             said = "another person is asked, too, before anything is published"

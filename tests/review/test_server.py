@@ -1,0 +1,845 @@
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+import p3m_data.review
+from p3m_data.errors import (
+    DraftChanged,
+    PictureTaken,
+    StorageError,
+    UnknownPicture,
+    UnreadableImage,
+    UsageError,
+    WorkerFailed,
+)
+from p3m_data.pipeline.outcome import REASON_WORDS
+from p3m_data.pipeline.queue import STATES as QUEUE_STATES
+from p3m_data.review.security import HEADERS
+from p3m_data.review.server import LAYERS, STATES, page_assets
+from p3m_data.stages.review import Desk
+from tests.review import ID, JPEG, PNG, READERS, RecordingDesk, Running, running
+from tests.runs import dataset, faceless, p3mdata, portrait, save
+
+HOLDER = "a" * 20
+PICTURE = f"/api/picture/{ID}"
+STROKE = {"tool": "brush", "erase": False, "radius": 12.5, "points": [[1, 2.5]]}
+
+READS = (
+    "/api/me",
+    "/api/overview",
+    "/api/list",
+    "/api/decisions",
+    PICTURE,
+    f"{PICTURE}/layer/original",
+    f"{PICTURE}/thumbnail",
+    f"{PICTURE}/preview?version=1",
+)
+PAGE = ("/", "/open", "/static/open.js")
+WRITES: dict[str, dict[str, Any]] = {
+    "/api/next": {"holder": HOLDER},
+    "/api/renew": {"holder": HOLDER, "ids": [ID]},
+    "/api/release": {"holder": HOLDER, "ids": []},
+    "/api/undo": {"number": 3},
+    f"{PICTURE}/draft": {"holder": HOLDER, "version": 0, "keep": 0, "add": [STROKE], "done": 1},
+    f"{PICTURE}/landmarks": {"box": [0, 1.5, 20, 30]},
+    f"{PICTURE}/decide": {"holder": HOLDER, "verdict": "accept"},
+}
+"""Every route that writes, with a body that it takes."""
+
+
+@pytest.fixture(scope="module")
+def module_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, RecordingDesk]]:
+    folder = tmp_path_factory.mktemp("review")
+    desk = RecordingDesk(folder)
+    with running(desk, folder, ("anna", "bert"), idle_seconds=3600.0) as run:
+        yield run, desk
+
+
+@pytest.fixture
+def run(module_run: tuple[Running, RecordingDesk]) -> Running:
+    return module_run[0]
+
+
+@pytest.fixture
+def desk(module_run: tuple[Running, RecordingDesk]) -> RecordingDesk:
+    desk = module_run[1]
+    desk.calls.clear()
+    desk.errors.clear()
+    return desk
+
+
+@pytest.fixture(scope="module")
+def module_client(module_run: tuple[Running, RecordingDesk]) -> Iterator[httpx.Client]:
+    with module_run[0].client() as client:
+        yield client
+
+
+@pytest.fixture
+def client(module_client: httpx.Client, desk: RecordingDesk) -> httpx.Client:  # noqa: ARG001
+    return module_client
+
+
+def sentence(answer: httpx.Response, status: int) -> str:
+    """The error that `answer` tells, and nothing else."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    content = answer.json()
+    assert list(content) == ["error"]
+    assert content["error"]
+    return str(content["error"])
+
+
+def test_who_asks_is_the_reviewer_of_the_session(run: Running, client: httpx.Client) -> None:
+    me = client.get("/api/me").json()
+    assert me == {
+        "reviewer": "anna",
+        "csrf": me["csrf"],
+        "dataset": "set",
+        "holder_seconds": me["holder_seconds"],
+        "reasons": {"no_face_found": "no face was found"},
+        "second_opinion": 10.0,
+    }
+    assert me["holder_seconds"] > 0
+    with run.client("bert") as other:
+        theirs = other.get("/api/me").json()
+    assert theirs["reviewer"] == "bert"
+    assert theirs["csrf"] != me["csrf"]
+
+
+LAYER_DEFAULTS = {"reviewer": "anna"}
+
+
+@pytest.mark.parametrize(
+    ("path", "call"),
+    [
+        ("/api/overview", ("overview", ("anna",), {})),
+        ("/api/list", ("listing", (None, None, 0, 60, "anna"), {})),
+        (
+            "/api/list?state=skipped&reason=no_face_found&offset=5&limit=7",
+            ("listing", ("skipped", "no_face_found", 5, 7, "anna"), {}),
+        ),
+        ("/api/decisions", ("decisions", (30,), {})),
+        ("/api/decisions?limit=3", ("decisions", (3,), {})),
+        (PICTURE, ("detail", (ID, "anna"), {})),
+        (f"{PICTURE}/layer/matte", ("layer", (ID, "matte", 2048, None), LAYER_DEFAULTS)),
+        (
+            f"{PICTURE}/layer/original?size=300&box=0,1,20,30",
+            ("layer", (ID, "original", 300, (0, 1, 20, 30)), LAYER_DEFAULTS),
+        ),
+        (f"{PICTURE}/thumbnail", ("thumbnail", (ID, "picture"), {})),
+        (f"{PICTURE}/thumbnail?of=result", ("thumbnail", (ID, "result"), {})),
+        (f"{PICTURE}/preview?version=4", ("preview", (ID, "anna", 4, 1600, None), {})),
+        (
+            f"{PICTURE}/preview?version=4&size=9&box=1,2,3,4",
+            ("preview", (ID, "anna", 4, 9, (1, 2, 3, 4)), {}),
+        ),
+    ],
+)
+def test_a_read_asks_the_desk_once(client: httpx.Client, desk: RecordingDesk, path: str, call: Any) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert desk.calls == [call]
+    if answer.headers["content-type"] == "application/json":
+        content = answer.json()
+        assert content == {"items": []} or content["method"] == call[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "call"),
+    [
+        (
+            "/api/next",
+            {"holder": HOLDER},
+            ("next", ("anna", HOLDER), dict.fromkeys(("state", "reason", "after", "want")) | {"count": 1}),
+        ),
+        (
+            "/api/next",
+            {"holder": "h", "state": "waiting", "reason": "unreadable", "after": ID, "want": ID, "count": 3},
+            (
+                "next",
+                ("anna", "h"),
+                {"state": "waiting", "reason": "unreadable", "after": ID, "want": ID, "count": 3},
+            ),
+        ),
+        ("/api/renew", {"holder": "h", "ids": [ID]}, ("renew", ("anna", "h", [ID]), {})),
+        ("/api/release", {"holder": "h", "ids": []}, ("release", ("anna", "h", []), {})),
+        ("/api/undo", {"number": 7}, ("undo", (7, "anna"), {})),
+        (
+            f"{PICTURE}/draft",
+            {"holder": "h", "version": 2, "keep": 1, "add": [STROKE, {"tool": "clip"}], "done": 3},
+            ("save_draft", (ID, "anna", "h", 2, 1, [STROKE, {"tool": "clip"}], 3), {}),
+        ),
+        (
+            f"{PICTURE}/landmarks",
+            {"box": [-1, 2.5, 3, 4]},
+            ("landmarks", (ID, (-1, 2.5, 3, 4)), {}),
+        ),
+        (
+            f"{PICTURE}/decide",
+            {"holder": "h", "verdict": "skip", "note": "zu klein ✓"},
+            (
+                "decide",
+                (ID, "anna", "skip"),
+                {"holder": "h", "version": None, "note": "zu klein ✓", "waive": ()},
+            ),
+        ),
+        (
+            f"{PICTURE}/decide",
+            {"holder": "h", "verdict": "mask", "version": 5, "note": None, "waive": ["faces_left"]},
+            (
+                "decide",
+                (ID, "anna", "mask"),
+                {"holder": "h", "version": 5, "note": "", "waive": ("faces_left",)},
+            ),
+        ),
+    ],
+)
+def test_a_write_asks_the_desk_once(
+    client: httpx.Client, desk: RecordingDesk, path: str, body: dict[str, Any], call: Any
+) -> None:
+    answer = client.post(path, json=body)
+    assert answer.status_code == (204 if call[0] in ("renew", "release") else 200)
+    assert desk.calls == [call]
+    if answer.status_code == 200:
+        assert answer.json()["method"] == call[0]
+
+
+def test_pictures_come_as_pictures(client: httpx.Client) -> None:
+    for name, kind in LAYERS.items():
+        answer = client.get(f"{PICTURE}/layer/{name}")
+        assert (answer.content, answer.headers["content-type"]) == (PNG, kind)
+    for path in (f"{PICTURE}/thumbnail", f"{PICTURE}/preview?version=1"):
+        answer = client.get(path)
+        assert (answer.content, answer.headers["content-type"]) == (JPEG, "image/jpeg")
+
+
+def test_without_a_session_there_is_nothing(run: Running, desk: RecordingDesk) -> None:
+    with run.stranger() as stranger:
+        for path in (*READS, "/static/none.js", "/api/none", "/favicon.ico"):
+            sentence(stranger.get(path), 401)
+        for path, body in WRITES.items():
+            sentence(stranger.post(path, json=body), 401)
+        page = stranger.get("/")
+        assert page.status_code == 401
+        assert "terminal" in page.text
+    assert desk.calls == []
+
+
+@pytest.mark.parametrize("path", WRITES)
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"X-P3MDATA-CSRF": "wrong"},
+        {"X-P3MDATA-CSRF": ""},
+        {"Origin": "null"},
+        {"Origin": "http://evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_a_forged_write_never_reaches_the_desk(
+    client: httpx.Client, desk: RecordingDesk, path: str, changed: dict[str, str]
+) -> None:
+    sentence(client.post(path, json=WRITES[path], headers=changed), 403)
+    assert desk.calls == []
+
+
+@pytest.mark.parametrize("missing", ["Origin", "X-P3MDATA-CSRF"])
+def test_a_write_without_its_proof_never_reaches_the_desk(
+    client: httpx.Client, desk: RecordingDesk, missing: str
+) -> None:
+    for path, body in WRITES.items():
+        request = client.build_request("POST", path, json=body)
+        del request.headers[missing]
+        sentence(client.send(request), 403)
+    assert desk.calls == []
+
+
+def test_reading_never_writes(client: httpx.Client, desk: RecordingDesk) -> None:
+    for path in (*READS, *PAGE, *WRITES, "/api/session"):
+        for method in ("GET", "HEAD"):
+            answer = client.request(method, path)
+            writes = path in WRITES or path == "/api/session"
+            assert (answer.status_code == 405) is writes
+            if writes:
+                assert answer.headers["allow"] == "POST"
+    assert {name for name, _, _ in desk.calls} == READERS
+
+
+@pytest.mark.parametrize("path", [*READS, *PAGE])
+def test_what_is_read_cannot_be_posted_to(client: httpx.Client, desk: RecordingDesk, path: str) -> None:
+    answer = client.post(path, json={})
+    sentence(answer, 405)
+    assert sorted(answer.headers["allow"].split(", ")) == ["GET", "HEAD"]
+    assert desk.calls == []
+
+
+def test_no_other_site_is_ever_let_in_by_cors(client: httpx.Client) -> None:
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-p3mdata-csrf"}
+    for path in (*READS, *WRITES, *PAGE, "/api/session"):
+        answer = client.options(path, headers=asked)
+        sentence(answer, 405)
+        assert "POST" in answer.headers["allow"]
+        assert not any(name.startswith("access-control") for name in answer.headers)
+
+
+NO_HOLDERS = (None, 1, "", "a b", "x" * 101, "é", "a\n")
+BAD_IDS = (
+    "p_0123456789ABCDEF",
+    "p_0123",
+    "p_0123456789abcdeg",
+    "p_0123456789abcdef%0a",
+    "p_0123456789abcdef%00",
+    "..%2f..%2fsecret.key",
+    "p_0123456789abcdef%2f..",
+    "%2e%2e",
+    "..%5c..",
+    "p_%d9%a0%d9%a1%d9%a2%d9%a3%d9%a4%d9%a5%d9%a6%d9%a7",
+    "%ff%fe",
+    "x" * 3000,
+)
+
+
+@pytest.mark.parametrize("bad", BAD_IDS)
+def test_an_impossible_id_gets_the_answer_of_an_unknown_one(
+    client: httpx.Client, desk: RecordingDesk, bad: str
+) -> None:
+    desk.errors.update(dict.fromkeys((*READERS, "save_draft", "landmarks", "decide"), UnknownPicture(ID)))
+    paths = ("", "/layer/original", "/thumbnail", "/preview?version=1")
+    for path in paths:
+        unknown = client.get(PICTURE + path)
+        sentence(unknown, 404)
+        answer = client.get(f"/api/picture/{bad}{path}")
+        assert (answer.status_code, answer.content) == (404, unknown.content)
+    asked = len(paths)
+    for path, body in WRITES.items():
+        if path.startswith(PICTURE):
+            unknown = client.post(path, json=body)
+            sentence(unknown, 404)
+            answer = client.post(path.replace(ID, bad), json=body)
+            assert (answer.status_code, answer.content) == (404, unknown.content)
+            asked += 1
+    # only the well-formed id was looked for
+    assert len(desk.calls) == asked
+
+
+@pytest.mark.parametrize("bad", ["", "p_0123", "../../secret.key", "p_0123456789abcdef\n", "\0"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/next", {"after": "BAD"}),
+        ("/api/next", {"want": "BAD"}),
+        ("/api/renew", {"ids": [ID, "BAD"]}),
+        ("/api/release", {"ids": ["BAD"]}),
+    ],
+)
+def test_an_impossible_id_in_a_body_is_unknown(
+    client: httpx.Client, desk: RecordingDesk, bad: str, path: str, body: dict[str, Any]
+) -> None:
+    text = json.dumps({"holder": HOLDER, **body}).replace('"BAD"', json.dumps(bad))
+    answer = client.post(path, content=text, headers={"Content-Type": "application/json"})
+    sentence(answer, 404)
+    assert desk.calls == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../server.py",
+        "/static/..%2fserver.py",
+        "/static/%2e%2e/server.py",
+        "/static/%2fetc%2fpasswd",
+        "/static//etc/passwd",
+        "/static/open.js%00.png",
+        "/static/OPEN.JS",
+        "/static/open.js/",
+        "/static/",
+        "/static",
+        "/static/__init__.py",
+        f"{PICTURE}/layer/..%2foriginal",
+        f"{PICTURE}/layer/opinion-3",
+        f"{PICTURE}/layer/original%0a",
+        f"{PICTURE}/",
+        "/api",
+        "/api/",
+        "//api/me",
+        "/api//me",
+        "/API/me",
+        "/none",
+    ],
+)
+def test_what_there_is_not_is_not_there(client: httpx.Client, desk: RecordingDesk, path: str) -> None:
+    # as it stands: a client would tidy the path up
+    request = client.build_request("GET", "/")
+    request.url = request.url.copy_with(raw_path=path.encode())
+    sentence(client.send(request), 404)
+    assert desk.calls == []
+
+
+def test_the_page_is_the_packages_files_and_nothing_else(client: httpx.Client) -> None:
+    folder = Path(p3m_data.review.__file__).parent / "page"
+    files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    assets = page_assets()
+    assert {name: asset.data for name, asset in assets.items()} == files
+    assert client.get("/").content == files["index.html"]
+    assert client.get("/open").content == files["open.html"]
+    kinds = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+    for name, data in files.items():
+        answer = client.get(f"/static/{name}")
+        assert answer.content == data
+        assert answer.headers["content-type"].partition(";")[0] == kinds[Path(name).suffix]
+
+
+def test_every_answer_has_the_headers(run: Running, client: httpx.Client, desk: RecordingDesk) -> None:
+    desk.errors["detail"] = RuntimeError("x")
+    desk.errors["thumbnail"] = PictureTaken("Bert works on it.")
+    with run.stranger() as stranger:
+        answers = [
+            *(client.get(path) for path in (*READS, *PAGE, "/none")),
+            *(client.post(path, json=body) for path, body in WRITES.items()),
+            client.post("/api/undo", json=[]),
+            client.post("/api/undo", content=b"x"),
+            client.post("/api/me", json={}),
+            client.options("/"),
+            client.get("/", headers={"Host": "evil.example"}),
+            *(stranger.get(path) for path in (*READS, *PAGE)),
+        ]
+    assert {a.status_code for a in answers} >= {200, 204, 400, 401, 404, 405, 409, 415, 421, 500}
+    for answer in answers:
+        assert {name: answer.headers.get_list(name) for name in HEADERS} == {
+            name: [value] for name, value in HEADERS.items()
+        }
+        assert "server" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (UsageError("The note is too long."), 400, "The note is too long."),
+        (PictureTaken("Bert works on it."), 409, "Bert works on it."),
+        (UnknownPicture("p_secret"), 404, None),
+        (StorageError("/private/ledger: the disk is full."), 500, None),
+        (WorkerFailed("/private: no worker."), 500, None),
+        (UnreadableImage("/private/holiday.jpg is truncated."), 500, None),
+        (RuntimeError("/private/ledger"), 500, None),
+        (ValueError("/private/ledger"), 500, None),
+        (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "/private"), 500, None),
+    ],
+)
+def test_an_error_of_the_desk_is_a_sentence_without_paths(
+    client: httpx.Client, desk: RecordingDesk, error: Exception, status: int, told: str | None
+) -> None:
+    desk.errors.update(dict.fromkeys(("detail", "layer", "decide", "next"), error))
+    for path in (PICTURE, f"{PICTURE}/layer/original"):
+        said = sentence(client.get(path), status)
+        assert said == told or (told is None and "private/" not in said and "secret" not in said)
+    for path in (f"{PICTURE}/decide", "/api/next"):
+        assert sentence(client.post(path, json=WRITES[path]), status) == said
+
+
+def test_only_what_cannot_be_told_goes_to_the_private_file(
+    run: Running, client: httpx.Client, desk: RecordingDesk
+) -> None:
+    file = run.private / "review-errors.log"
+    before = file.read_text() if file.exists() else ""
+    desk.errors["detail"] = UsageError("An ordinary mistake.")
+    client.get(PICTURE)
+    desk.errors["detail"] = LookupError("something odd")
+    client.get(PICTURE)
+    desk.errors["detail"] = StorageError("full: /the/disk.")
+    client.get(PICTURE)
+    new = file.read_text()[len(before) :]
+    assert "LookupError: something odd" in new
+    assert "full: /the/disk." in new
+    assert "ordinary mistake" not in new
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_draft_that_was_changed_elsewhere_comes_with_the_answer(
+    client: httpx.Client, desk: RecordingDesk
+) -> None:
+    draft = {"ops": [STROKE], "done": 1, "version": 4}
+    error = DraftChanged(ID, draft)
+    desk.errors.update(dict.fromkeys(("save_draft", "preview", "decide"), error))
+    answers = [
+        client.post(f"{PICTURE}/{what}", json=WRITES[f"{PICTURE}/{what}"]) for what in ("draft", "decide")
+    ]
+    answers.append(client.get(f"{PICTURE}/preview?version=1"))
+    for answer in answers:
+        assert answer.status_code == 409
+        assert answer.json() == {"error": str(error), "draft": draft}
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        *((path, {"extra": 1}) for path in WRITES),
+        *((path, {"holder": value}) for path in WRITES if "holder" in WRITES[path] for value in NO_HOLDERS),
+        ("/api/next", {"count": 0}),
+        ("/api/next", {"count": 21}),
+        ("/api/next", {"count": "1"}),
+        ("/api/next", {"count": True}),
+        ("/api/next", {"count": 1.5}),
+        ("/api/next", {"state": "all"}),
+        ("/api/next", {"reason": "x"}),
+        ("/api/next", {"reason": ["unreadable"]}),
+        ("/api/renew", {"ids": None}),
+        ("/api/renew", {"ids": ID}),
+        ("/api/renew", {"ids": [ID] * 101}),
+        ("/api/undo", {"number": -1}),
+        ("/api/undo", {"number": "3"}),
+        ("/api/undo", {"number": 10**15}),
+        (f"{PICTURE}/draft", {"version": None}),
+        (f"{PICTURE}/draft", {"version": -1}),
+        (f"{PICTURE}/draft", {"keep": -1}),
+        (f"{PICTURE}/draft", {"add": {}}),
+        (f"{PICTURE}/draft", {"add": ["brush"]}),
+        (f"{PICTURE}/draft", {"add": [{"tool": "clip"}] * 2001}),
+        (f"{PICTURE}/landmarks", {"box": [1, 2, 3]}),
+        (f"{PICTURE}/landmarks", {"box": [1, 2, 3, 4, 5]}),
+        (f"{PICTURE}/landmarks", {"box": [1, 2, 3, "4"]}),
+        (f"{PICTURE}/landmarks", {"box": [1, 2, 3, 1e6]}),
+        (f"{PICTURE}/decide", {"verdict": "publish"}),
+        (f"{PICTURE}/decide", {"verdict": None}),
+        (f"{PICTURE}/decide", {"note": 3}),
+        (f"{PICTURE}/decide", {"note": "x" * 2001}),
+        (f"{PICTURE}/decide", {"waive": "faces_left"}),
+        (f"{PICTURE}/decide", {"waive": [1]}),
+    ],
+)
+def test_a_body_of_the_wrong_form_is_refused_with_a_sentence(
+    client: httpx.Client, desk: RecordingDesk, path: str, change: dict[str, Any]
+) -> None:
+    sentence(client.post(path, json={**WRITES[path], **change}), 400)
+    assert desk.calls == []
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"number": NaN}', b'{"number": 1e999}', b"\xff"])
+@pytest.mark.parametrize("path", WRITES)
+def test_what_is_no_json_object_is_refused(
+    client: httpx.Client, desk: RecordingDesk, path: str, body: bytes
+) -> None:
+    sentence(client.post(path, content=body, headers={"Content-Type": "application/json"}), 400)
+    assert desk.calls == []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonp"],
+)
+def test_forms_of_other_sites_are_not_json(
+    client: httpx.Client, desk: RecordingDesk, kind: str | None
+) -> None:
+    for path, body in WRITES.items():
+        headers = {} if kind is None else {"Content-Type": kind}
+        sentence(client.post(path, content=json.dumps(body), headers=headers), 415)
+    assert desk.calls == []
+
+
+def test_json_may_name_its_charset(client: httpx.Client) -> None:
+    headers = {"Content-Type": "Application/JSON; charset=utf-8"}
+    assert client.post("/api/undo", content=b'{"number": 1}', headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "list?state=all",
+        "list?reason=x",
+        "list?offset=-1",
+        "list?offset=x",
+        "list?limit=0",
+        "list?limit=501",
+        "list?limit=1e2",
+        "list?limit=%D9%A1",
+        "list?limit=" + "9" * 5000,
+        "decisions?limit=",
+        f"picture/{ID}/layer/original?size=0",
+        f"picture/{ID}/layer/original?size=16385",
+        f"picture/{ID}/layer/original?box=1,2,3",
+        f"picture/{ID}/layer/original?box=3,2,1,4",
+        f"picture/{ID}/layer/original?box=1,2,3,2",
+        f"picture/{ID}/layer/original?box=1.5,2,3,4",
+        f"picture/{ID}/layer/original?box=-1,2,3,4",
+        f"picture/{ID}/layer/original?box=1,2,3,4%0a",
+        f"picture/{ID}/preview",
+        f"picture/{ID}/preview?version=-1",
+        f"picture/{ID}/preview?version=NaN",
+        f"picture/{ID}/thumbnail?of=original",
+    ],
+)
+def test_a_query_of_the_wrong_form_is_refused(client: httpx.Client, desk: RecordingDesk, query: str) -> None:
+    sentence(client.get(f"/api/{query}"), 400)
+    assert desk.calls == []
+
+
+def filled(path: str, size: int) -> bytes:
+    """A body for `path` that is `size` bytes long and right but for that."""
+    body = json.dumps(WRITES[path]).encode()
+    return body[:-1] + b" " * (size - len(body)) + body[-1:]
+
+
+@pytest.mark.parametrize("path", WRITES)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_bodies_have_a_limit(client: httpx.Client, desk: RecordingDesk, path: str, chunked: bool) -> None:
+    limit = (1 << 20) if path.endswith("/draft") else (64 << 10)
+    headers = {"Content-Type": "application/json"}
+    for size, good in ((limit, True), (limit + 1, False), (limit * 3, False)):
+        body = filled(path, size)
+        pieces = (body[at : at + 10_000] for at in range(0, size, 10_000))
+        desk.calls.clear()
+        answer = client.post(path, content=pieces if chunked else body, headers=headers)
+        if good:
+            assert answer.status_code in (200, 204)
+        else:
+            sentence(answer, 413)
+            assert desk.calls == []
+
+
+def test_an_endless_body_is_refused_before_it_ends(client: httpx.Client) -> None:
+    answered = threading.Event()
+
+    def endless() -> Iterator[bytes]:
+        # more than the limit by far, and nothing waits for its end
+        for _ in range(1000):
+            if answered.is_set():
+                return
+            yield b" " * 10_000
+
+    answer = client.post("/api/undo", content=endless(), headers={"Content-Type": "application/json"})
+    answered.set()
+    sentence(answer, 413)
+
+
+def test_a_token_opens_one_session_and_the_next_is_told(run: Running, desk: RecordingDesk) -> None:
+    first = run.token("bert")
+    with run.client("bert") as client:
+        assert client.get("/api/me").json()["reviewer"] == "bert"
+    second = run.token("bert")
+    assert second != first
+    with run.stranger() as stranger:
+        for token in (first, "", "x", second + "x", "é"):
+            assert "terminal" in sentence(stranger.post("/api/session", json={"token": token}), 403)
+        assert stranger.get("/api/me").status_code == 401
+    with run.client("bert") as client:
+        assert client.get("/api/me").json()["reviewer"] == "bert"
+    assert desk.calls == []
+
+
+def test_of_many_at_once_one_gets_the_session(run: Running) -> None:
+    token = run.token("bert")
+    with run.stranger() as stranger, ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda _: stranger.post("/api/session", json={"token": token}).status_code, range(8))
+        )
+    assert sorted(answers) == [204, *[403] * 7]
+
+
+def test_the_cookie_is_kept_from_scripts_and_other_sites(run: Running) -> None:
+    with run.stranger() as stranger:
+        answer = stranger.post("/api/session", json={"token": run.token("bert")})
+    (line,) = answer.headers.get_list("set-cookie")
+    head, *rest = line.split("; ")
+    name, _, value = head.partition("=")
+    assert name == f"p3mdata_{run.server.port}"
+    assert len(value) >= 43
+    assert set(rest) == {"Path=/", "HttpOnly", "SameSite=Strict"}
+
+
+def test_small_requests_pass_by_slow_pictures(tmp_path: Path) -> None:
+    desk = RecordingDesk(tmp_path)
+    desk.gates["layer"] = threading.Event()
+    with running(desk, tmp_path) as run, run.client() as client, ThreadPoolExecutor(50) as pool:
+        slow = [pool.submit(client.get, f"{PICTURE}/layer/original") for _ in range(50)]
+        assert desk.wait_for("layer")
+        assert client.get("/api/overview").status_code == 200
+        assert client.post(f"{PICTURE}/decide", json=WRITES[f"{PICTURE}/decide"]).status_code == 200
+        assert 0 < desk.count("layer") < 10
+        desk.gates["layer"].set()
+        assert [each.result().status_code for each in slow] == [200] * 50
+
+
+@pytest.mark.parametrize("path", [f"{PICTURE}/decide", "/api/undo"])
+def test_the_manifest_is_brought_in_step_once_it_is_quiet(tmp_path: Path, path: str) -> None:
+    desk = RecordingDesk(tmp_path)
+    with running(desk, tmp_path, idle_seconds=0.0) as run, run.client() as client:
+        assert client.get("/api/overview").status_code == 200
+        assert desk.count("flush") == 0
+        assert client.post(path, json=WRITES[path]).status_code == 200
+        assert desk.wait_for("flush")
+        assert desk.count("flush") == 1
+
+
+def test_a_failing_flush_is_reported_and_the_review_goes_on(tmp_path: Path) -> None:
+    desk = RecordingDesk(tmp_path)
+    desk.errors["flush"] = StorageError("the disk is full")
+
+    def review() -> None:
+        with running(desk, tmp_path, idle_seconds=0.0) as run, run.client() as client:
+            client.post("/api/undo", json={"number": 1})
+            assert desk.wait_for("flush")
+            assert client.get("/api/overview").status_code == 200
+
+    with pytest.raises(StorageError, match="full"):
+        review()
+    # the last attempt, at the end, is the caller's to know of
+    assert desk.count("flush") == 2
+    assert "the disk is full" in (tmp_path / "private" / "review-errors.log").read_text()
+
+
+def test_a_terminal_that_is_gone_locks_nobody_out(tmp_path: Path) -> None:
+    with running(RecordingDesk(tmp_path), tmp_path) as run:
+        token = run.token()
+
+        def gone(_: str) -> None:
+            raise BrokenPipeError
+
+        run.server._say = gone
+        with run.stranger() as stranger:
+            assert stranger.post("/api/session", json={"token": token}).status_code == 204
+            assert stranger.get("/api/me").status_code == 200
+
+
+def test_nothing_of_a_request_is_logged(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(0)
+    desk = RecordingDesk(tmp_path)
+    desk.errors["detail"] = RuntimeError("odd")
+    with running(desk, tmp_path) as run, run.client() as client:
+        for path in (*READS, *PAGE, "/none"):
+            client.get(path)
+        client.get("/", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+    out = "".join(capfd.readouterr())
+    ours = [
+        record for record in caplog.records if not record.name.startswith(("httpx", "httpcore", "asyncio"))
+    ]
+    assert ours == []
+    assert out == ""
+
+
+def test_the_states_are_those_of_the_queue() -> None:
+    assert STATES == QUEUE_STATES
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, Desk]]:
+    """A server at a real desk, at which a cup of coffee waits; the astronaut is published."""
+    folder = tmp_path_factory.mktemp("real")
+    save(folder / "photos" / "portrait.png", portrait())
+    save(folder / "photos" / "cup.png", faceless())
+    made = dataset(folder / "out")
+    assert p3mdata("anonymize", folder / "photos", "-o", made.public, "--workers", "1").returncode == 1
+    with Desk.open(made) as desk, running(desk, made.private, ("anna", "bert"), idle_seconds=0.0) as run:
+        yield run, desk
+
+
+def size_of(answer: httpx.Response, mode: str) -> tuple[int, int]:
+    """Width and height of the picture that came, whose Content-Type is its format's."""
+    assert answer.status_code == 200, answer.text
+    with Image.open(io.BytesIO(answer.content)) as image:
+        assert answer.headers["content-type"] == Image.MIME[image.format or ""]
+        assert image.mode == mode
+        image.load()
+        return image.size
+
+
+def test_a_review_from_the_link_to_the_manifest(real: tuple[Running, Desk]) -> None:
+    run, desk = real
+    with run.client() as client:
+        me = client.get("/api/me").json()
+        assert me["dataset"] == "out"
+        assert me["reasons"] == {reason.value: words for reason, words in REASON_WORDS.items()}
+        assert client.get("/api/overview").json()["counts"]["waiting"] == 1
+        (item,) = client.get("/api/list?state=waiting&reason=no_face_found").json()["items"]
+        taken = client.post("/api/next", json={"holder": HOLDER, "count": 3}).json()
+        assert [each["id"] for each in taken["items"]] == [item["id"]]
+        picture = f"/api/picture/{item['id']}"
+        detail = client.get(picture).json()
+        assert (detail["width"], detail["height"]) == (160, 160)
+        assert client.post("/api/renew", json={"holder": HOLDER, "ids": [item["id"]]}).status_code == 204
+
+        look_at_layers(client, picture)
+        draw(client, picture, detail["draft"]["version"])
+
+        with run.client("bert") as other:
+            wanted = {"holder": "other", "want": item["id"]}
+            assert "anna" in other.post("/api/next", json=wanted).json()["error"]
+            assert other.post("/api/next", json=wanted).status_code == 409
+
+        decided = client.post(f"{picture}/decide", json={"holder": HOLDER, "verdict": "no_face"}).json()
+        assert decided["outcome"] == "published"
+        desk.flush()
+        assert item["id"] in desk.dataset.manifest.read_text()
+        assert client.get("/api/decisions").json()["items"][0]["number"] == decided["number"]
+        assert size_of(client.get(f"{picture}/thumbnail?of=result"), "RGB") == (160, 160)
+
+        undone = client.post("/api/undo", json={"number": decided["number"]})
+        assert undone.json()["id"] == item["id"]
+        desk.flush()
+        assert item["id"] not in desk.dataset.manifest.read_text()
+        assert client.get("/api/overview").json()["counts"]["waiting"] == 1
+
+
+def look_at_layers(client: httpx.Client, picture: str) -> None:
+    for name, kind in LAYERS.items():
+        answer = client.get(f"{picture}/layer/{name}")
+        if name in ("original", "private", "transition", "suggestion"):
+            assert size_of(answer, "RGB" if kind == "image/jpeg" else "L") == (160, 160)
+        else:
+            sentence(answer, 404)
+    assert size_of(client.get(f"{picture}/layer/original?size=80"), "RGB") == (80, 80)
+    assert size_of(client.get(f"{picture}/layer/original?box=10,20,50,120"), "RGB") == (40, 100)
+    assert size_of(client.get(f"{picture}/thumbnail"), "RGB") == (160, 160)
+    assert client.get(f"{picture}/layer/original?box=200,200,300,300").status_code == 400
+
+
+def draw(client: httpx.Client, picture: str, version: int) -> None:
+    box = {"tool": "polygon", "points": [[10, 10], [29, 10], [29, 29], [10, 29]]}
+    first = {"holder": HOLDER, "version": version, "keep": 0, "add": [box], "done": 1}
+    saved = client.post(f"{picture}/draft", json=first).json()
+    assert saved["area"] == 400
+    late = client.post(f"{picture}/draft", json=first)
+    assert late.status_code == 409
+    assert late.json()["draft"]["version"] == saved["version"]
+    assert late.json()["draft"]["done"] == 1
+    now = f"{picture}/preview?version={saved['version']}"
+    assert size_of(client.get(now), "RGB") == (160, 160)
+    assert client.get(f"{picture}/preview?version={saved['version'] + 1}").status_code == 409
+    for bad in ({"tool": "laser"}, {"tool": "brush", "radius": 1e9, "points": [[1, 1]]}, {"tool": []}):
+        change = {**first, "version": saved["version"], "keep": 1, "add": [bad], "done": 2}
+        sentence(client.post(f"{picture}/draft", json=change), 400)
+    looked = client.post(f"{picture}/landmarks", json={"box": [10, 10, 90, 90]}).json()
+    assert looked["outline"] is None
+    assert looked["said"]
+
+
+def test_a_picture_that_the_dataset_does_not_have(real: tuple[Running, Desk]) -> None:
+    run, _ = real
+    with run.client() as client:
+        bodies = {path: body for path, body in WRITES.items() if path.startswith(PICTURE)}
+        # version 0 is that of a drawing which was never begun
+        reads = (path.replace("version=1", "version=0") for path in READS if path.startswith(PICTURE))
+        answers = [client.get(path) for path in reads]
+        answers += [client.post(path, json=body) for path, body in bodies.items()]
+        answers.append(client.get("/api/picture/p_x"))
+        for answer in answers:
+            sentence(answer, 404)
+        assert len({answer.content for answer in answers}) == 1
+        sentence(client.post("/api/undo", json={"number": 10**6}), 400)
+        assert client.post("/api/release", json={"holder": "x", "ids": [ID]}).status_code == 204
+        assert client.post("/api/next", json={"holder": "x", "want": ID}).status_code == 404
+
+
+def test_nothing_odd_happened_at_the_real_desk(real: tuple[Running, Desk]) -> None:
+    run, _ = real
+    assert not (run.private / "review-errors.log").exists()
