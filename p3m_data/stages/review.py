@@ -110,8 +110,8 @@ class Desk(Easel):
         finish_review(self._ledger, self.dataset)
 
     def warm_up(self) -> None:
-        """Load the networks in the background, so that the first decision need not wait for them."""
-        self._work.submit(self._networks)
+        """Load the networks now, so that neither the first picture nor the first decision waits for them."""
+        self._in_thread(self._networks)
 
     def catch_up(self) -> int:
         """Wait until what was cut short has been carried out; how many decisions that were."""

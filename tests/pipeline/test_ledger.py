@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,7 +95,7 @@ faces = st.builds(
     box=st.tuples(numbers, numbers, numbers, numbers),
     score=numbers,
     detectors=st.lists(st.text(max_size=5), max_size=2).map(tuple),
-    how=st.sampled_from(["landmarks", "ellipse", "none"]),
+    how=st.sampled_from(["landmarks", "ellipse", "person", "none"]),
     outline=st.lists(st.tuples(numbers, numbers), max_size=4).map(tuple),
     sigma=st.none() | numbers,
 )
@@ -241,6 +242,7 @@ def test_counts_and_reasons(book: Ledger) -> None:
         Status.PENDING: 1,
         Status.ANONYMIZED: 1,
         Status.NEEDS_REVIEW: 0,
+        Status.EXCLUDED: 0,
         Status.FAILED: 2,
         Status.DUPLICATE: 1,
     }
@@ -314,7 +316,7 @@ def test_a_second_run_is_told_who_works_there(book: Ledger) -> None:
 def test_reading_goes_on_while_a_run_writes(book: Ledger) -> None:
     book.add([source("a"), source("b")])
     with Ledger(book.path) as reader:
-        with book._writing():
+        with book.writing():
             book._store(record("a", "p_1"), holds="p_1")
             assert reader.counts()[Status.PENDING] == 2
         assert reader.counts()[Status.PENDING] == 1
@@ -410,7 +412,7 @@ def test_an_older_ledger_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ledger, "MIGRATIONS", now)
     with Ledger(path, create=create) as book:
         assert database.version(book._database) == len(now)
-        assert book._read("SELECT path, decided_by FROM picture") == [(b"a", None)]
+        assert book.read("SELECT path, decided_by FROM picture") == [(b"a", None)]
 
 
 def test_a_migration_that_breaks_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,7 +426,7 @@ def test_a_migration_that_breaks_changes_nothing(tmp_path: Path, monkeypatch: py
             Ledger(path)
     with Ledger(path, create=True) as book:
         assert database.version(book._database) == len(database.MIGRATIONS)
-        assert book._read("SELECT name FROM sqlite_master WHERE name = 'extra'") == []
+        assert book.read("SELECT name FROM sqlite_master WHERE name = 'extra'") == []
 
 
 def test_damage_is_a_sentence(tmp_path: Path) -> None:
@@ -462,3 +464,289 @@ def test_another_program_that_locks_the_file_is_named(book: Ledger) -> None:
         book.add([source("a")])
     other.close()
     assert book.add([source("a")]).new == 1
+
+
+REVIEWED = {"status": Status.ANONYMIZED, "reason": Reason.REVIEWED, "detail": "ü", "files": {"train/a": "0"}}
+
+
+def test_find_and_source_go_by_the_id(book: Ledger) -> None:
+    found = source("a\udcff/ä.jpg", matte="m.png", matte_size=1, matte_mtime_ns=2)
+    book.add([found, *map(source, "bcd")])
+    made = book.commit(record(found.path, "p_1", width=7))
+    book.commit(record("b", "p_2", Status.FAILED))
+    assert book.commit(record("c", "p_1")).status is Status.DUPLICATE
+    assert book.find("p_1") == made
+    assert book.source("p_1") == found
+    for name in ("p_2", "p_3", "", "c"):
+        assert book.find(name) is None
+        assert book.source(name) is None
+
+
+def test_replace_keeps_the_id_and_its_duplicates(book: Ledger) -> None:
+    book.add(map(source, "abc"))
+    for path in "abc":
+        book.commit(record(path, "p_1" if path < "c" else "p_2", Status.NEEDS_REVIEW, reason=Reason.NO_FACE))
+    decided = record("a", "p_1").model_copy(update=REVIEWED)
+    assert book.replace(decided)
+    assert book.find("p_1") == decided
+    assert book.counts()[Status.DUPLICATE] == 1
+    assert [each.source for each in book.records(Status.NEEDS_REVIEW)] == ["c"]
+    assert book.reasons()[(DONE, Reason.REVIEWED)] == 1
+
+
+def test_replace_touches_only_the_picture_that_it_was_made_for(book: Ledger) -> None:
+    """Meanwhile a run may have found another file, or another holder of the same bytes."""
+    book.add(map(source, "abc"))
+    book.commit(record("b", "p_1"))
+    stale = book.find("p_1")
+    assert stale is not None
+    decided = stale.model_copy(update=REVIEWED)
+    book.commit(record("a", "p_1"))  # takes the id over
+    before = list(book.records())
+    assert not book.replace(decided)
+    assert not book.replace(record("c", "p_9"))
+    assert not book.replace(record("c", None))
+    assert list(book.records()) == before
+    book.add([source("a", 2)])  # changed: pending again
+    assert not book.replace(record("a", "p_1"))
+    assert paths(book.pending()) == ["a", "b", "c"]
+
+
+def test_retry_by_the_new_status(book: Ledger) -> None:
+    book.add(map(source, "ab"))
+    book.commit(record("a", "p_1", Status.NEEDS_REVIEW, reason=Reason.NO_FACE))
+    book.commit(record("b", "p_1", Status.NEEDS_REVIEW, reason=Reason.NO_FACE))
+    excluded = record("a", "p_1", Status.EXCLUDED, reason=Reason.EXCLUDED)
+    assert book.replace(excluded)
+    assert book.counts()[Status.EXCLUDED] == 1
+    assert book.retry(Status.EXCLUDED) == 2
+    assert paths(book.pending()) == ["a", "b"]
+
+
+def test_one_transaction_inside_another_is_part_of_it(book: Ledger) -> None:
+
+    def broken() -> None:
+        with book.writing():
+            book.set_meta("outer", "1")
+            with book.writing():
+                book.execute("INSERT INTO meta VALUES (?, ?)", "inner", "1")
+            book.add([source("a")])
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        broken()
+    assert book.read("SELECT * FROM meta") == []
+    assert book.counts()[Status.PENDING] == 0
+    with book.writing(), book.writing():
+        book.set_meta("both", "1")
+    assert book.meta("both") == "1"
+    with Ledger(book.path) as reader:
+        assert reader.meta("both") == "1"
+
+
+def test_nothing_of_a_transaction_is_seen_before_its_end(book: Ledger) -> None:
+    with Ledger(book.path) as reader:
+        with book.writing():
+            with book.writing():
+                book.set_meta("inner", "1")
+            assert reader.meta("inner") is None
+        assert reader.meta("inner") == "1"
+
+
+def test_values_by_place_and_by_name(book: Ledger) -> None:
+    with book.writing():
+        book.execute("INSERT INTO meta VALUES (?, ?)", "a", "1")
+        book.execute("INSERT INTO meta VALUES (:key, :value)", {"key": "b", "value": "2"})
+        assert book.execute("DELETE FROM meta WHERE key = :key", {"key": "a"}).rowcount == 1
+    assert book.read("SELECT key, value FROM meta WHERE value = :v OR key = :v", {"v": "b"}) == [("b", "2")]
+
+
+def test_parse_says_when_a_record_is_none(book: Ledger) -> None:
+    made = record("a", "p_1", width=3)
+    assert book.parse(made.model_dump_json()) == made
+    for text in ("", "{", "[]", '{"source": 1}', '{"source": "a", "more": 1}'):
+        with pytest.raises(StorageError, match="is damaged; put a copy"):
+            book.parse(text)
+
+
+def test_many_threads_share_one_ledger(book: Ledger) -> None:
+    """Each adds to a number that it has read; a lost update or an error shows in the sum."""
+    book.set_meta("sum", "0")
+    start, errors = threading.Barrier(8), []
+
+    def work() -> None:
+        try:
+            start.wait()
+            for _ in range(10):
+                with book.writing():
+                    book.set_meta("sum", str(int(book.meta("sum") or 0) + 1))
+                assert book.counts()[Status.PENDING] == 0
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert book.meta("sum") == "80"
+
+
+def test_a_thread_waits_for_the_transaction_of_another(book: Ledger) -> None:
+    seen: list[str | None] = []
+    other = threading.Thread(target=lambda: seen.append(book.meta("whole")))
+    with book.writing():
+        book.set_meta("whole", "half")
+        other.start()
+        other.join(0.05)
+        assert seen == []
+        book.set_meta("whole", "all")
+    other.join()
+    assert seen == ["all"]
+
+
+def test_beside_a_run_both_write(book: Ledger) -> None:
+    book.add([source("a"), source("b")])
+    with Ledger(book.path, beside_a_run=True) as review, Ledger(book.path, beside_a_run=True) as another:
+        review.set_meta("reviewed", "1")
+        book.commit(record("a", "p_1", Status.NEEDS_REVIEW))
+        assert review.replace(record("a", "p_1"))
+        another.set_meta("another", "1")
+        assert book.find("p_1") == record("a", "p_1")
+        assert (book.meta("reviewed"), book.meta("another")) == ("1", "1")
+        with pytest.raises(DatasetBusy):
+            Ledger(book.path, create=True)
+    with Ledger(book.path) as third, pytest.raises(DatasetBusy):
+        third.set_meta("c", "1")
+
+
+def test_beside_a_run_keeps_no_run_away(tmp_path: Path) -> None:
+    Ledger(tmp_path / "l", create=True).close()
+    with Ledger(tmp_path / "l", beside_a_run=True) as review:
+        review.set_meta("a", "1")
+        with Ledger(tmp_path / "l", create=True) as run:
+            assert run.add([source("a")]).new == 1
+
+
+BESIDE = """
+import sys
+from pathlib import Path
+from p3m_data.pipeline.ledger import Ledger
+from p3m_data.types import Source
+name, path = sys.argv[1], Path(sys.argv[2])
+book = Ledger(path, create=name == "run", beside_a_run=name == "review")
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(60):
+    with book.writing():
+        book.set_meta("sum", str(int(book.meta("sum") or 0) + 1))
+        if name == "run":
+            book.add([Source(path=f"{number}", size=1, mtime_ns=1)])
+book.close()
+"""
+
+
+def test_a_run_and_a_review_write_at_the_same_time(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    with Ledger(path, create=True) as book:
+        book.set_meta("sum", "0")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", BESIDE, name, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("run", "review", "review")
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        _, said = process.communicate()
+        assert (process.returncode, said) == (0, "")
+    with Ledger(path) as book:
+        assert book.meta("sum") == "180"
+        assert book.counts()[Status.PENDING] == 60
+
+
+def version_1(path: Path) -> None:
+    """A ledger as the first release left it, with one picture that waits."""
+    made = sqlite3.connect(path)
+    made.executescript(
+        f"{database.MIGRATIONS[0]};PRAGMA application_id = {database.APPLICATION_ID}; PRAGMA user_version = 1"
+    )
+    waiting = record("a", "p_1", Status.NEEDS_REVIEW, reason=Reason.NO_FACE)
+    made.execute(
+        "INSERT INTO picture (path, size, mtime_ns, status, reason, id, record)"
+        " VALUES (x'61', 1, 5, 'needs_review', 'no_face_found', 'p_1', ?)",
+        (waiting.model_dump_json(),),
+    )
+    made.commit()
+    made.close()
+
+
+@pytest.mark.parametrize("how", [{"beside_a_run": True}, {"create": True}, {}])
+def test_a_ledger_of_the_first_version_is_migrated(tmp_path: Path, how: dict[str, bool]) -> None:
+    path = tmp_path / "l"
+    version_1(path)
+    with Ledger(path, **how) as book:
+        assert book.read("SELECT id, state, reason FROM queue") == [("p_1", "waiting", "no_face_found")]
+        assert book.source("p_1") == source("a")
+        assert database.version(book._database) == len(database.MIGRATIONS)
+    with Ledger(path, beside_a_run=True) as review, Ledger(path, create=True) as run:
+        review.set_meta("a", "1")
+        assert run.add([source("a")]).kept == 1
+
+
+def test_review_lets_go_of_the_lock_after_a_migration(tmp_path: Path) -> None:
+    version_1(tmp_path / "l")
+    with Ledger(tmp_path / "l", beside_a_run=True) as review, Ledger(tmp_path / "l", create=True) as run:
+        run.set_meta("run", "1")
+        review.set_meta("review", "1")
+
+
+def test_while_a_run_holds_an_old_ledger_review_says_who_does(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    version_1(path)
+    lock = database.DatasetLock(path.with_name("l.lock"))
+    try:
+        for how in ({"beside_a_run": True}, {}):
+            with pytest.raises(
+                DatasetBusy, match=rf"run \(process {os.getpid()}\) works on .*; wait for its end"
+            ):
+                Ledger(path, **how)
+    finally:
+        lock.release()
+    plain = sqlite3.connect(path)
+    assert plain.execute("PRAGMA user_version").fetchone() == (1,)
+    plain.close()
+    Ledger(path, beside_a_run=True).close()
+
+
+def test_a_lock_that_is_waited_for_is_got_in_turn(tmp_path: Path) -> None:
+    """No two threads are between taking and releasing at once."""
+    inside: list[int] = []
+    most: list[int] = []
+
+    def work(number: int) -> None:
+        for _ in range(20):
+            lock = database.DatasetLock(tmp_path / "lock", wait=True)
+            inside.append(number)
+            most.append(len(inside))
+            inside.remove(number)
+            lock.release()
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 80

@@ -77,7 +77,7 @@ def test_the_summary_of_little() -> None:
     [
         ({}, ["run p3mdata anonymize"]),
         ({Status.PENDING: 2, Status.FAILED: 1}, ["2 pictures to go"]),
-        ({Status.NEEDS_REVIEW: 1}, ["the 1 waiting picture in the private report"]),
+        ({Status.NEEDS_REVIEW: 1}, ["the 1 waiting picture with p3mdata review"]),
         ({Status.NEEDS_REVIEW: 3, Status.FAILED: 1}, ["3 waiting pictures", "1 failed picture "]),
         ({Status.ANONYMIZED: 3}, ["Nothing is left"]),
     ],
@@ -88,6 +88,13 @@ def test_the_next_step_is_one_line(counts: dict[Status, int], words: list[str]) 
     assert not line[0].islower()
     assert line.endswith(".")
     assert "\n" not in line
+
+
+def test_the_command_that_the_next_step_names_exists() -> None:
+    from p3m_data.cli.main import COMMANDS
+
+    (named,) = re.findall(r"p3mdata (\w+)", next_step({Status.NEEDS_REVIEW: 1}))
+    assert named in COMMANDS
 
 
 def test_the_options_that_the_next_step_names_exist() -> None:
