@@ -33,7 +33,7 @@ from typing import Any
 import cv2
 import numpy as np
 from common import RESULTS, machine, machine_line, portraits, positive, table, write_results
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 from p3m_data.errors import P3MError, UsageError
 from p3m_data.pipeline.dataset import Dataset
@@ -130,7 +130,9 @@ def one_round(browser: Browser, dataset: Dataset, shown: int, pause: float) -> d
         page = context.new_page()
         began = time.perf_counter()
         page.goto(link)
-        page.wait_for_selector("body[data-state=ready]")
+        # not wait_for_selector, which looks ever more rarely
+        while state(page) != "ready":
+            page.wait_for_timeout(5)
         opening = time.perf_counter() - began
         steps(page, 1, pause)
         painting = paint(page)
@@ -138,6 +140,13 @@ def one_round(browser: Browser, dataset: Dataset, shown: int, pause: float) -> d
         hasty = steps(page, shown - shown // 2 - 2, 0.0)
         context.close()
     return {"opening_s": opening, "next_ms": calm, "next_hasty_ms": hasty, "painting": painting}
+
+
+def state(page: Page) -> str | None:
+    try:
+        return str(page.evaluate("document.body?.dataset.state"))
+    except Error:
+        return None  # between the page of the link and the review page
 
 
 @contextmanager

@@ -215,6 +215,7 @@ class Decisions:
     def draw_spot_checks(self, size: int) -> int:
         """Make the sample `size` pictures large, if it is smaller, at random; how many were drawn."""
         with self._ledger.writing():
+            self._ledger.execute(f"DELETE FROM spot_check WHERE NOT ({_COUNTS})")
             (have,) = self._ledger.read("SELECT count(*) FROM spot_check")[0]
             rows = self._ledger.read(f"SELECT p.id FROM picture p WHERE {_UNSEEN} ORDER BY p.id")
             names = [name for (name,) in rows]
@@ -232,7 +233,7 @@ class Decisions:
 
     def spot_checks(self) -> SpotChecks:
         ((drawn, checked, misses),) = self._ledger.read(
-            "SELECT count(*), count(miss), coalesce(sum(miss), 0) FROM spot_check"
+            f"SELECT count(*), count(miss), coalesce(sum(miss), 0) FROM spot_check WHERE {_COUNTS}"
         )
         ((unseen,),) = self._ledger.read(f"SELECT count(*) FROM picture p WHERE {_UNSEEN}")
         return SpotChecks(drawn, checked, misses, unseen + drawn)
@@ -251,8 +252,12 @@ class Decisions:
         return [_decision(row) for row in rows]
 
 
-_EFFECTIVE = "standing AND (outcome IS NULL OR outcome IN ('published', 'excluded'))"
+_EFFECTIVE = "standing AND verdict <> 'skip' AND (outcome IS NULL OR outcome IN ('published', 'excluded'))"
 """Decisions that say whether a picture is published, or will once they are carried out."""
+
+_COUNTS = """(miss IS NOT NULL
+    OR EXISTS (SELECT 1 FROM picture p WHERE p.id = spot_check.id AND p.status = 'anonymized'))"""
+"""What is in the sample: not what was drawn, and then its file changed before anybody looked."""
 
 _UNSEEN = """p.status = 'anonymized' AND p.id NOT IN (SELECT id FROM spot_check)
     AND p.id NOT IN (SELECT id FROM review)"""

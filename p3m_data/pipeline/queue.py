@@ -98,8 +98,10 @@ class Queue:
             if want is not None:
                 found.append(self._wanted(want, reviewer, holder))
                 values["limit"] -= 1
-            key = self._place(after)
-            values |= {"skipped": key[0], "path": key[1]}
+            skipped, path = self._place(after)
+            if skipped and self._some(f"{which} AND q.state <> 'skipped'", values | {"limit": 1}):
+                skipped = 0  # it was skipped a moment ago: go on from where it was
+            values |= {"skipped": skipped, "path": path}
             later = self._some(f"{which} AND {_PLACE} > (:skipped, :path)", values)
             values["limit"] -= len(later)
             earlier = self._some(f"{which} AND {_PLACE} <= (:skipped, :path)", values)

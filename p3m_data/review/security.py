@@ -61,7 +61,8 @@ ASK_FOR_A_LINK = (
 INTERNAL = "Something went wrong inside p3mdata; whoever runs it finds the details in the private folder."
 DOOR = f"""<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><title>p3mdata review</title><link rel="icon" href="/static/icon.svg"><link rel="stylesheet" href="/static/style.css"></head>
+<head><meta charset="utf-8"><title>p3mdata review</title>
+<link rel="icon" href="/static/icon.svg"><link rel="stylesheet" href="/static/style.css"></head>
 <body><main><h1>This page needs a link</h1><p>{ASK_FOR_A_LINK}</p></main></body>
 </html>
 """

@@ -6,17 +6,18 @@ enough to be saved at once, and undo takes one away.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, StrictBool, TypeAdapter, ValidationError
 
 from p3m_data.arrays import BoolArray, UInt8Array, check_mask
 from p3m_data.errors import UsageError
+from p3m_data.storage.masks import fill_polygon
 from p3m_data.types import Frozen
 
 MOST_OPS = 2_000
@@ -25,16 +26,17 @@ MOST_POINTS = 20_000
 SHIFT = 4  # fractional bits of OpenCV's drawing functions
 
 Points = npt.NDArray[np.float64]
-Coordinate = Annotated[float, Field(ge=-1e5, le=1e5, allow_inf_nan=False)]
+Coordinate = Annotated[float, Field(strict=True, ge=-1e5, le=1e5, allow_inf_nan=False)]
 Place = tuple[Coordinate, Coordinate]
+Radius = Annotated[float, Field(strict=True, ge=0.5, le=2000, allow_inf_nan=False)]
 
 
 class Brush(Frozen):
     """A round brush of `radius` pixels along a polyline; a single point is a disc."""
 
     tool: Literal["brush"]
-    erase: bool = False
-    radius: float = Field(ge=0.5, le=2000, allow_inf_nan=False)
+    erase: StrictBool = False
+    radius: Radius
     points: tuple[Place, ...] = Field(min_length=1, max_length=MOST_POINTS)
 
 
@@ -42,7 +44,7 @@ class Polygon(Frozen):
     """A filled polygon; where it crosses itself, even-odd."""
 
     tool: Literal["polygon"]
-    erase: bool = False
+    erase: StrictBool = False
     points: tuple[Place, ...] = Field(min_length=3, max_length=MOST_POINTS)
 
 
@@ -50,7 +52,7 @@ class Ellipse(Frozen):
     """A filled ellipse that touches the sides of `box`."""
 
     tool: Literal["ellipse"]
-    erase: bool = False
+    erase: StrictBool = False
     box: tuple[Coordinate, Coordinate, Coordinate, Coordinate]
 
 
@@ -76,10 +78,10 @@ Op = Annotated[Brush | Polygon | Ellipse | Suggestion | Clip | Clear, Field(disc
 _OPS: TypeAdapter[list[Op]] = TypeAdapter(list[Op])
 
 
-def parse_ops(ops: Iterable[Any]) -> list[Op]:
+def parse_ops(ops: Any) -> list[Op]:
     """Operations from JSON; `UsageError` when one is none of ours or there are too many."""
     try:
-        found = _OPS.validate_python(list(ops))
+        found = _OPS.validate_python(ops)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(step) for step in first["loc"])
@@ -121,42 +123,51 @@ def rasterize(
 
 
 def _stamp(drawn: BoolArray, op: Brush | Polygon | Ellipse, scale: float) -> None:
-    """Adds one shape to `drawn`, or takes it away, in place.
-
-    OpenCV bends edges that leave its canvas, so the shape is drawn whole and cut afterwards.
-    """
-    height, width = drawn.shape
-    size = np.array([width, height])
-    radius = min(max(op.radius * scale, 0.5), float(size.max())) if isinstance(op, Brush) else 0.0
-    # what is further out than the picture's own size changes nothing in it that a person could have meant
-    points = np.clip(_scaled(_points(op), scale), -size, 2 * size)
-    low = np.floor(points.min(axis=0) - radius).astype(int) - 1
-    high = np.ceil(points.max(axis=0) + radius).astype(int) + 2
-    x0, y0 = np.clip(low, 0, size)
-    x1, y1 = np.clip(high, 0, size)
+    """Adds one shape to `drawn`, or takes it away, in place."""
+    size = np.array(drawn.shape[::-1])
+    points = _scaled(_points(op), scale)
+    radius = max(op.radius * scale, 0.5) if isinstance(op, Brush) else 0.0
+    x0, y0 = np.clip(np.floor(points.min(axis=0) - radius).astype(int) - 1, 0, size)
+    x1, y1 = np.clip(np.ceil(points.max(axis=0) + radius).astype(int) + 2, 0, size)
     if x0 >= x1 or y0 >= y1:
         return
-    canvas = np.zeros((high - low)[::-1], np.uint8)
-    _draw(canvas, op, points - low, radius)
-    cut = canvas[y0 - low[1] : y1 - low[1], x0 - low[0] : x1 - low[0]].astype(bool)
     part = drawn[y0:y1, x0:x1]
-    part[cut] = not op.erase
+    shape = np.zeros(part.shape, bool)
+    if isinstance(op, Brush):
+        _brush(shape.view(np.uint8), points - [x0, y0], radius)
+    else:
+        fill_polygon(shape, points - [x0, y0] + 0.5)  # which counts from the corner of the first pixel
+    part[shape] = not op.erase
 
 
-def _draw(canvas: UInt8Array, op: Brush | Polygon | Ellipse, points: Points, radius: float) -> None:
-    if not isinstance(op, Brush):
-        cv2.fillPoly(canvas, [_fixed(points)], 1, cv2.LINE_8, SHIFT)
-        return
-    fixed, thick = _fixed(points), round(radius * (1 << SHIFT))
-    for x, y in fixed.tolist():
+def _brush(canvas: UInt8Array, points: Points, radius: float) -> None:
+    size = np.array(canvas.shape[::-1])
+    near = ((points > -radius - 1) & (points < size + radius)).all(axis=1)
+    thick = round(radius * (1 << SHIFT))
+    for x, y in _fixed(points[near]).tolist():
         cv2.circle(canvas, (x, y), thick, 1, cv2.FILLED, cv2.LINE_8, SHIFT)
     for start, end in pairwise(points):
-        along = end - start
-        length = float(np.hypot(*along))
-        if length > 0:
-            side = np.array([-along[1], along[0]]) * (radius / length)
-            quad = np.stack([start + side, end + side, end - side, start - side])
+        ends = _clipped(start, end, -radius - 1, size + radius)
+        length = float(np.hypot(*(end - start)))
+        if ends is not None and length > 0:
+            side = np.array([start[1] - end[1], end[0] - start[0]]) * (radius / length)
+            quad = np.stack([ends[0] + side, ends[1] + side, ends[1] - side, ends[0] - side])
             cv2.fillConvexPoly(canvas, _fixed(quad), 1, cv2.LINE_8, SHIFT)
+
+
+def _clipped(start: Points, end: Points, low: float, high: Points) -> tuple[Points, Points] | None:
+    """The part of a line that lies in the square from `low` to `high`; None when there is none.
+
+    OpenCV's integers would overflow, and its time would be wasted, far outside the picture.
+    """
+    along = end - start
+    with np.errstate(divide="ignore", invalid="ignore"):
+        first, second = (low - start) / along, (high - start) / along
+    inside = (start >= low) & (start <= high)
+    enter = np.where(along == 0, np.where(inside, 0.0, 2.0), np.minimum(first, second)).max()
+    leave = np.where(along == 0, 1.0, np.maximum(first, second)).min()
+    enter, leave = max(float(enter), 0.0), min(float(leave), 1.0)
+    return (start + along * enter, start + along * leave) if enter <= leave else None
 
 
 _TURN = np.linspace(0, 2 * np.pi, 96, endpoint=False)

@@ -119,18 +119,20 @@ def _areas(
 
 def _part_faces(mask: BoolArray, suggested: Sequence[Face]) -> Iterator[Face]:
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
-    drawn = [private_area([face.outline], mask.shape) for face in suggested]
-    areas = [(face, area, area.sum()) for face, area in zip(suggested, drawn, strict=True)]
+    covered = []
+    for face in suggested:
+        area = private_area([face.outline], mask.shape)
+        # of all parts together: a strand of hair that cuts a face in two makes it no smaller
+        if (area & mask).sum() > MOSTLY * max(area.sum(), 1):
+            covered.append((face.outline, area))
     for label in range(1, count):
         x, y, width, height = stats[label, :4].tolist()
         here = slice(y, y + height), slice(x, x + width)
         part = labels[here] == label
-        outlines = [_around(part, x, y)]
-        outlines += [
-            face.outline for face, area, size in areas if (area[here] & part).sum() > MOSTLY * max(size, 1)
-        ]
+        outlines = [outline for outline, area in covered if (area[here] & part).any()]
         box = (float(x), float(y), float(x + width - 1), float(y + height - 1))
-        yield Face(box=box, score=1.0, detectors=(), how="person", outline=_joined(outlines))
+        outline = _joined([_around(part, x, y), *outlines])
+        yield Face(box=box, score=1.0, detectors=(), how="person", outline=outline)
 
 
 def _around(part: BoolArray, x: int, y: int) -> Outline:

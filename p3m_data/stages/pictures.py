@@ -64,7 +64,8 @@ class Opened:
     @property
     def nbytes(self) -> int:
         alpha = self.loaded.alpha
-        return self.pixels.nbytes + (0 if alpha is None else alpha.nbytes) + 3 * self.suggested.mask.nbytes
+        arrays = self.pixels, alpha, self.result, *self.suggested[1:4]
+        return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
 
 
 class Pictures:
@@ -90,7 +91,6 @@ class Pictures:
                 self._kept[name] = opened
                 while len(self._kept) > AT_LEAST and sum(o.nbytes for o in self._kept.values()) > ROOM:
                     self._kept.popitem(last=False)
-                self._loading = {n: lock for n, lock in self._loading.items() if lock.locked()}
             return opened
 
     def forget(self, name: str) -> None:
@@ -113,13 +113,16 @@ def part_of(shape: tuple[int, ...], size: int, box: WholeBox | None) -> Part:
 def shrunk(pixels: UInt8Array, part: Part) -> UInt8Array:
     """`part` of (H, W) or (H, W, 3) uint8, as large as it is shown."""
     cut = pixels[part.y0 : part.y1, part.x0 : part.x1]
-    # halving is what OpenCV does fastest; odd rows and columns are less than a pixel of what is shown
-    while cut.shape[0] >= 2 * part.height and cut.shape[1] >= 2 * part.width:
-        size = cut.shape[1] // 2, cut.shape[0] // 2
-        cut = cv2.resize(cut[: 2 * size[1], : 2 * size[0]], size, interpolation=cv2.INTER_AREA)
+    # halving is what OpenCV does fastest; odd sizes would be stretched by it
+    while _halves(cut.shape[0], part.height) and _halves(cut.shape[1], part.width):
+        cut = cv2.resize(cut, (cut.shape[1] // 2, cut.shape[0] // 2), interpolation=cv2.INTER_AREA)
     if cut.shape[:2] != (part.height, part.width):
         cut = cv2.resize(cut, (part.width, part.height), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(cut, np.uint8)
+
+
+def _halves(size: int, shown: int) -> bool:
+    return size % 2 == 0 and size >= 2 * shown
 
 
 def jpeg(pixels: UInt8Array) -> bytes:

@@ -35,6 +35,7 @@ STATE_WORDS = {
 }
 """What is said of a picture in place of the machine's reason."""
 
+SKIPPED = "skipped; it stays in the queue"
 LONGEST_NAME = 60
 LONGEST_NOTE = 2_000
 
@@ -257,7 +258,7 @@ class Desk(Easel):
         self._queue.check_free(decision.id, reviewer)
         self.decided = True
         name = self._in_thread(lambda: self._settler.undo(number))
-        return {"id": name, "said": f"the decision about {name} is undone"}
+        return {"id": name, "said": "the decision is undone"}
 
     def decisions(self, limit: int) -> list[dict[str, Any]]:
         """The newest decisions; those that another person must not know yet tell no verdict."""
@@ -271,15 +272,15 @@ class Desk(Easel):
         return found
 
     def _skip(self, name: str, number: int, note: str) -> dict[str, Any]:
+        entry = self._queue.entry(name)
         with self._ledger.writing():
-            entry = self._queue.entry(name)
-            if entry is None or entry.state not in ("waiting", "skipped", "spot_check"):
-                self._decisions.close(number, "gone", "", standing=False)
-                state = "decided" if entry is None else entry.state
-                raise UsageError(f"{name} is not waiting but {STATE_WORDS.get(state, state)}")
-            self._decisions.set_state(name, "skipped", note)
-            self._decisions.close(number, "skipped", "skipped; it stays in the queue", standing=True)
-        return {"outcome": "skipped", "said": "skipped; it stays in the queue", "findings": ()}
+            if entry is not None and entry.state in ("waiting", "skipped", "spot_check"):
+                self._decisions.set_state(name, "skipped", note)
+                self._decisions.close(number, "skipped", SKIPPED, standing=True)
+                return {"outcome": "skipped", "said": SKIPPED, "findings": ()}
+            self._decisions.close(number, "gone", "", standing=False)
+        state = "decided" if entry is None else entry.state
+        raise UsageError(f"{name} cannot be skipped: {STATE_WORDS.get(state, state)}")
 
     def _mask_of(
         self,

@@ -23,7 +23,7 @@ from p3m_data.stages.candidate import Candidate, blur_until_clean, publish, writ
 from p3m_data.stages.finish import STALE, take_away
 from p3m_data.stages.mask import Masked, drawn, suggest
 from p3m_data.stages.pictures import Opened, Pictures
-from p3m_data.stages.verify import finding, unexplained
+from p3m_data.stages.verify import finding, in_words, unexplained
 from p3m_data.storage.masks import load_png_mask
 from p3m_data.types import Box, Check, Reason, Record, Status
 
@@ -32,12 +32,6 @@ WAIVABLE = ("faces_left", "detail_left", "transition_untouched")
 
 AGREEMENT = 0.85
 """Least IoU of two people's masks that count as the same opinion."""
-
-SAID = {
-    "transition_untouched": "{value:.0f} pixels of hair or other fine edges would be changed",
-    "faces_left": "something that looks like a face is not masked ({value:.0f} found)",
-    "detail_left": "facial detail can still be made out under the mask",
-}
 
 
 class Result(NamedTuple):
@@ -105,7 +99,7 @@ class Settler:
         with self._ledger.writing():
             self._decisions.close_spot_check(decision.id, miss=False)
             self._decisions.set_state(decision.id, "decided", decision.note)
-            return self._close(decision, Result("agreed", "the machine was right"), standing=True)
+            return self._close(decision, Result("confirmed", "the machine was right"), standing=True)
 
     def _compare(self, decision: Decision, first: Decision) -> Result:
         if self._same(decision, first):
@@ -143,7 +137,7 @@ class Settler:
         checks = _waived(candidate.checks, decision.waived)
         candidate = candidate._replace(checks=checks)
         if (left := finding(checks)) is not None:
-            return self._send_back(decision, opened, masked, candidate, *left)
+            return self._send_back(decision, opened, masked, candidate, left[0])
         if only_try:
             return self._await_second(decision)
         return self._publish(decision, opened, masked, candidate)
@@ -211,7 +205,6 @@ class Settler:
         masked: Masked,
         candidate: Candidate,
         reason: Reason,
-        said: str,
     ) -> Result:
         machine = self._decisions.machine(decision.id)
         assert machine is not None
@@ -219,11 +212,12 @@ class Settler:
         worker = self._anonymizer()
         least = worker.config.verify.explained
         found = _findings(candidate, masked, worker.models.detectors, least)
+        said = "; ".join(finding.said for finding in found)
         waiting = {"status": Status.NEEDS_REVIEW, "reason": reason, "detail": said, "files": {}}
         with self._ledger.writing():
             self._ledger.replace(machine.model_copy(update=waiting | {"checks": candidate.checks}))
             self._decisions.set_state(decision.id, "waiting", decision.note)
-            result = Result("sent_back", "; ".join(f.said for f in found), tuple(found))
+            result = Result("sent_back", said, tuple(found))
             return self._close(decision, result, standing=False)
 
     def _back_to_machine(self, name: str) -> None:
@@ -303,7 +297,6 @@ def _findings(
     for check in candidate.checks:
         if check.passed or check.waived:
             continue
-        said = SAID.get(check.name, "{name} is {value:g}, at most {limit:g} is allowed")
         boxes: list[Box] = []
         if check.name == "faces_left":
             boxes = [_box(b) for b in unexplained(candidate.pixels, candidate.faces, detectors, least_iou)]
@@ -314,7 +307,7 @@ def _findings(
         found.append(
             Finding(
                 check=check.name,
-                said=said.format(name=check.name, value=check.value, limit=check.limit),
+                said=in_words(check),
                 boxes=tuple(boxes),
                 waivable=check.name in WAIVABLE,
             )

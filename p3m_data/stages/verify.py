@@ -26,6 +26,13 @@ MOST = 0.5  # of a face's area: with less of it masked, the face counts as not m
 LEVELS = 8  # a larger change of a pixel outside the mask counts as changed
 
 
+SAID = {
+    "transition_untouched": "{value:.0f} pixels of hair or other fine edges would be changed",
+    "faces_left": "something that looks like a face is not masked ({value:.0f} found)",
+    "detail_left": "facial detail can still be made out under the mask",
+}
+
+
 class VerifyConfig(Frozen):
     """What the written file must satisfy."""
 
@@ -137,5 +144,10 @@ def finding(checks: Sequence[Check]) -> tuple[Reason, str] | None:
         return None
     remains = [failed[name] for name in ("faces_left", "detail_left") if name in failed]
     worst = (remains or list(failed.values()))[0]
-    said = f"{worst.name} is {worst.value:g} in the written file, at most {worst.limit:g} is allowed"
-    return (Reason.FACE_REMAINS if remains else Reason.NOT_AS_WRITTEN), said
+    return (Reason.FACE_REMAINS if remains else Reason.NOT_AS_WRITTEN), in_words(worst)
+
+
+def in_words(check: Check) -> str:
+    """What a failed check means, for a person."""
+    said = SAID.get(check.name, "{name} is {value:g} in the written file, at most {limit:g} is allowed")
+    return said.format(name=check.name, value=check.value, limit=check.limit)

@@ -163,7 +163,6 @@ def test_what_follows_a_decided_picture_is_what_followed_it_before(book: Ledger,
     assert ids(queue.take("ann", "h", after="p_b", count=9)) == ["c", "d", "a"]
 
 
-@pytest.mark.xfail(strict=True, reason="a picture that was just skipped is looked for at the queue's end")
 @pytest.mark.parametrize("others", [{}, {"z": "skipped"}])
 def test_after_a_skipped_picture_the_next_one_that_waits_follows(
     book: Ledger, queue: Queue, others: dict[str, str]

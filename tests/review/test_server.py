@@ -807,7 +807,7 @@ def draw(client: httpx.Client, picture: str, version: int) -> None:
     box = {"tool": "polygon", "points": [[10, 10], [29, 10], [29, 29], [10, 29]]}
     first = {"holder": HOLDER, "version": version, "keep": 0, "add": [box], "done": 1}
     saved = client.post(f"{picture}/draft", json=first).json()
-    assert saved["area"] == 400
+    assert saved["area"] == 19 * 19  # centres on the upper and left border are in, on the others not
     late = client.post(f"{picture}/draft", json=first)
     assert late.status_code == 409
     assert late.json()["draft"]["version"] == saved["version"]

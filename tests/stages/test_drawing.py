@@ -187,9 +187,6 @@ FAR = [
 ]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="points and brushes are cut to the picture's size, which bends the shape"
-)
 @pytest.mark.parametrize(("check", "op"), FAR)
 def test_a_shape_that_goes_on_far_outside_is_not_bent(check: Any, op: dict[str, Any]) -> None:
     check(op)
@@ -331,7 +328,6 @@ class TestParse:
             parse_ops([op])
         assert "\n" not in str(caught.value)
 
-    @pytest.mark.xfail(strict=True, reason="pydantic turns strings and booleans into numbers")
     @pytest.mark.parametrize(
         "op",
         [

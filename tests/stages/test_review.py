@@ -375,7 +375,7 @@ def test_a_spot_check_that_finds_nothing_changes_nothing(desk: Desk, out: Datase
         "upper_bound": 1.0,
     }
     for item in desk.next("anna", "tab", state="spot_check", count=3)["items"]:
-        assert decide(desk, item["id"], "accept")["outcome"] == "agreed"
+        assert decide(desk, item["id"], "accept")["outcome"] == "confirmed"
     desk.flush()
     assert public(out) == files
     spot = desk.overview("anna")["spot"]

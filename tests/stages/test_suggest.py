@@ -234,9 +234,6 @@ class TestStrength:
             area[part] = False
             assert self.weakest_at(drawn(offer, area, None), area) >= machine * 0.995
 
-    @pytest.mark.xfail(
-        strict=True, reason="each half covers less than half of the face and is a small face alone"
-    )
     @pytest.mark.parametrize("strand", [np.s_[:, 59:62], np.s_[59:62, :]])
     def test_a_face_that_a_strand_of_hair_parts_is_not_blurred_less(
         self, strand: tuple[slice, slice]

@@ -5,7 +5,7 @@ import { ask, asking, isDecided, number, obstacles, sentence, showFindings, stop
 import { toast } from "./toast.js";
 
 const byId = (id) => document.getElementById(id);
-const KINDS = { sent_back: "bad", disagreement: "bad", published: "good", agreed: "good" };
+const KINDS = { sent_back: "bad", disagreement: "bad", published: "good", agreed: "good", confirmed: "good" };
 const SPARED = "transition_untouched";
 
 export class Decider {

@@ -118,8 +118,13 @@ export class Deck {
     return answer.items.map((item) => item.id).filter((id) => !known.has(id));
   }
 
-  loadAhead() {
-    for (const id of this.ahead) this.get(id).catch(() => {});
+  /** One after the other, and never before the picture that somebody is waiting to see. */
+  async loadAhead() {
+    const { current } = this;
+    if (current) await Promise.allSettled(current.first.map((name) => current.need(name)));
+    for (const id of [...this.ahead]) {
+      if (this.ahead.includes(id)) await this.get(id).catch(() => {});
+    }
   }
 
   /** A picture with the layers that it needs first. */

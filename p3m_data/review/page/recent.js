@@ -12,6 +12,7 @@ const OUTCOMES = {
   second_opinion: "waits for a second look",
   disagreement: "two answers differ",
   agreed: "both agree",
+  confirmed: "the machine was right",
 };
 
 /** Only the newest standing decision of a picture can be undone: the ones before depend on it. */
