@@ -302,7 +302,7 @@ def test_what_the_verification_refuses_comes_back(anna: Reviewer, out: Dataset) 
     toast = anna.page.get_by_test_id("toasts")
     expect(toast).to_contain_text("not masked")
     assert records(out)["soft.png"].status is Status.NEEDS_REVIEW
-    toast.get_by_role("button").first.click()
+    toast.get_by_role("button", name="Show").click()
     anna.see(name)
     findings = anna.page.get_by_test_id("findings")
     expect(findings).to_be_visible()
