@@ -65,6 +65,7 @@ def test_the_wheel_holds_all_that_is_needed_and_no_more(wheel: Path) -> None:
     }
     assert held == expected
     assert {"p3m_data/py.typed", "p3m_data/report/base.html", "p3m_data/pipelines/anonymize.yaml"} <= held
+    assert {"p3m_data/review/page/index.html", "p3m_data/review/page/app.js"} <= held
     assert {"p3m_data/manifests/weights.json", "p3m_data/manifests/manifest.schema.json"} <= held
 
 
@@ -93,7 +94,7 @@ def test_the_wheel_works_in_a_new_environment(wheel: Path, tmp_path: Path) -> No
         row["name"].lower() for row in json.loads(here("python", "-m", "pip", "list", "--format", "json"))
     }
     assert "mediapipe" in names
-    assert not names & {"torch", "opencv-python", "opencv-contrib-python", "scipy", "matplotlib"}
+    assert not names & {"torch", "opencv-python", "opencv-contrib-python", "scipy", "matplotlib", "starlette"}
     file = "files('p3m_data.pipelines').joinpath('anonymize.yaml')"
     read = f"from importlib.resources import files; print({file}.read_text())"
     assert here("python", "-c", read).strip() == SETTINGS.read_text(encoding="utf-8").strip()

@@ -192,7 +192,9 @@ def review() -> None:
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Port to serve on.  [default: a free one]"
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Port to serve on.  [default: the last one, or a free one]",
 )
 @click.option("--no-browser", is_flag=True, help="Print the link only.")
 @click.option(
@@ -213,7 +215,7 @@ def serve(
     dataset: Path,
     reviewers: tuple[str, ...],
     host: str,
-    port: int,
+    port: int | None,
     no_browser: bool,
     second_opinion: float | None,
     spot_check: int | None,

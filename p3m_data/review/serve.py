@@ -37,6 +37,7 @@ WILDCARDS = {"0.0.0.0": LOOPBACK, "::": "::1"}
 """Addresses that mean every one of this machine -> the one that links name."""
 ERRORS = "review-errors.log"
 JUMP = "review-open.html"
+PORT = "review.port"
 LONGEST_REVIEWER = 60
 SILENT = logging.CRITICAL + 1
 GRACE_SECONDS = 1
@@ -56,7 +57,7 @@ def serve(
     reviewers: Sequence[str],
     *,
     host: str = LOOPBACK,
-    port: int = 0,
+    port: int | None = None,
     open_browser: bool = True,
     say: Callable[[str], None],
     private: Path,
@@ -64,7 +65,8 @@ def serve(
     """Serve the review page of `desk` until Ctrl-C or a signal to end.
 
     `say` is told one line with a link for each of `reviewers`, and another whenever a link was used (from
-    any thread). `port` 0: any free one. `private`: a folder of the private side, for the page that leads
+    any thread). `port` 0: any free one; None: the one of the last time, if it is free, so that a page that was
+    open when the server ended finds it again. `private`: a folder of the private side, for the page that leads
     the browser here and for the details of unexpected errors. `UsageError` when the address is not of this
     machine, the port is in use, or a reviewer's name cannot be one; `StorageError` when `private` cannot be made.
     """
@@ -84,7 +86,7 @@ class ReviewServer:
         reviewers: Sequence[str],
         *,
         host: str = LOOPBACK,
-        port: int = 0,
+        port: int | None = 0,
         open_browser: bool = False,
         say: Callable[[str], None],
         private: Path,
@@ -103,9 +105,11 @@ class ReviewServer:
         self._say = say
         self._errors = ErrorFile(private / ERRORS)
         self._jump = Jump(private / JUMP)
-        self._socket = bind(host, port)
+        self._socket = bind(host, port) if port is not None else _bind_again(host, private / PORT)
         site = Site(self._socket.getsockname()[1], _in_url(WILDCARDS.get(host, host)))
         self.port = site.port
+        with contextlib.suppress(OSError):  # the next start takes another port then
+            (private / PORT).write_text(str(self.port))
         self.url = site.url
         self._sessions = Sessions()
         self._work = Work()
@@ -207,6 +211,14 @@ def bind(host: str, port: int) -> socket.socket:
         listening.close()
         raise UsageError(_why_not(error, foreign, port)) from error
     return listening
+
+
+def _bind_again(host: str, known: Path) -> socket.socket:
+    """A listening socket on the port in the file `known`, or on any free one."""
+    try:
+        return bind(host, int(known.read_text()))
+    except (OSError, ValueError, UsageError):
+        return bind(host, 0)
 
 
 def _why_not(error: OSError, foreign: str, port: int) -> str:

@@ -366,7 +366,7 @@ def test_an_unused_page_is_gone_at_the_end(process: Any, tmp_path: Path) -> None
     assert Path(told.read_text().strip().removeprefix("file://")).exists()
     serving.terminate()
     serving.communicate(timeout=PATIENCE)
-    assert list((tmp_path / "private").iterdir()) == []
+    assert not (tmp_path / "private" / module.JUMP).exists()
 
 
 def test_another_reviewers_link_leaves_the_page_for_the_first(
@@ -390,7 +390,7 @@ def test_without_a_desktop_no_browser_is_looked_for(monkeypatch: pytest.MonkeyPa
     assert find_browser() is None
     with running(RecordingDesk(tmp_path), tmp_path, open_browser=True) as run:
         assert len(run.said) == 1
-        assert list(run.private.iterdir()) == []
+        assert not (run.private / module.JUMP).exists()
 
 
 def test_a_desktop_without_a_browser_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,3 +477,20 @@ def test_an_error_is_appended_for_its_owner_alone(tmp_path: Path) -> None:
 
 def test_answers_are_json_even_where_uvicorn_answers() -> None:
     assert set(json.loads(module.NOT_HTTP)) == {"error"}
+
+
+def test_the_next_start_takes_the_same_port_if_it_is_free(tmp_path: Path) -> None:
+    """A page that stayed open finds the server again, and so its strokes that were not saved."""
+    desk = RecordingDesk(tmp_path)
+    with running(desk, tmp_path, port=None) as first:
+        known = first.server.port
+        with running(desk, tmp_path, port=None) as beside:
+            assert beside.server.port != known
+    with running(desk, tmp_path / "elsewhere", port=None) as elsewhere:
+        free = elsewhere.server.port
+    (tmp_path / "private" / "review.port").write_text(str(free))
+    with running(desk, tmp_path, port=None) as second:
+        assert second.server.port == free
+    (tmp_path / "private" / "review.port").write_text("not a port")
+    with running(desk, tmp_path, port=None) as third:
+        assert third.server.port
