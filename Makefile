@@ -15,7 +15,7 @@ $(VENV)/.core: setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.core
-	$(INSTALL) -e '.[demo]'
+	$(INSTALL) -e '.[demo,review]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.core
@@ -28,7 +28,8 @@ demo: $(VENV)/.demo
 	$(BIN)/p3mdata anonymize demo/photos -o demo/dataset || test $$? -eq 1
 	@echo
 	@echo "Open demo/dataset.private/report.html in a browser: for every photo what was found and what was done."
-	@echo "demo/dataset is what may be published; the photos that wait for review are not in it."
+	@echo "demo/dataset is what may be published; the photos that wait are not in it."
+	@echo "Decide about them in the browser: $(BIN)/p3mdata review demo/dataset"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

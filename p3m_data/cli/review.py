@@ -240,7 +240,7 @@ def serve(
     names = list(dict.fromkeys(reviewers)) or [acting(None)]
     with open_desk(dataset, work, second_opinion) as desk:
         if spot_check is not None:
-            click.echo(_spot_line(desk.draw_spot_checks(spot_check)), err=as_json)
+            click.echo(f"Spot check: {_spot_words(desk.draw_spot_checks(spot_check))}", err=as_json)
         desk.warm_up()
         start(
             desk,
@@ -272,13 +272,6 @@ def _server() -> Callable[..., None]:
     return serve
 
 
-def _spot_line(spot: dict[str, Any]) -> str:
-    return (
-        f"Spot check: {spot['drawn']} of the {spot['population']} pictures that the machine published, "
-        f"drawn at random; {spot['checked']} looked at so far, {spot['misses']} wrong"
-    )
-
-
 def _left(overview: dict[str, Any]) -> Iterator[str]:
     """What is left, state by state."""
     counts = {state: count for state, count in overview["counts"].items() if count and state != "decided"}
@@ -286,8 +279,13 @@ def _left(overview: dict[str, Any]) -> Iterator[str]:
     for state, count in counts.items():
         yield f"  {count} {state.replace('_', ' ')}"
     if spot := overview["spot"]:
-        yield _spot_line(spot)
-        yield f"  with 95 % confidence, at most {spot['upper_bound']:.1%} of them are wrong"
+        yield f"Spot check: {_spot_words(spot)}"
+
+
+def _spot_words(spot: dict[str, Any]) -> str:
+    from p3m_data.pipeline.decisions import SpotChecks
+
+    return SpotChecks(**{field: spot[field] for field in SpotChecks._fields}).words
 
 
 @click.command("list")

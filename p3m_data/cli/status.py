@@ -28,11 +28,13 @@ def status(dataset: Path, work: Path | None, as_json: bool) -> None:
     import json
 
     from p3m_data.pipeline.dataset import Dataset
+    from p3m_data.pipeline.decisions import Decisions
     from p3m_data.pipeline.outcome import config_digest, exit_code, next_step, summary_lines
 
     sides = Dataset.at(dataset, work)
     with sides.ledger() as ledger:
         counts, reasons, digest = ledger.counts(), ledger.reasons(), config_digest(ledger)
+        spot = Decisions(ledger).spot_checks()
     report = sides.private / "report.html"
     if as_json:
         facts = {
@@ -40,6 +42,7 @@ def status(dataset: Path, work: Path | None, as_json: bool) -> None:
             "private": str(sides.private),
             "report": str(report) if report.is_file() else None,
             "config_digest": digest,
+            "spot_check": spot._asdict() | {"upper_bound": spot.upper_bound} if spot.drawn else None,
             "counts": {status.value: number for status, number in counts.items()},
             "reasons": {f"{s.value}/{r.value}": number for (s, r), number in sorted(reasons.items())},
             "next": next_step(counts),
@@ -49,6 +52,8 @@ def status(dataset: Path, work: Path | None, as_json: bool) -> None:
     else:
         for line in summary_lines(counts, reasons):
             click.echo(line)
+        if spot.drawn:
+            click.echo(f"Spot check:     {spot.words}")
         click.echo(f"Configuration:  {digest or 'none yet'}")
         click.echo(
             f"Private report: {report if report.is_file() else 'not yet written, it comes at the end of a run'}"

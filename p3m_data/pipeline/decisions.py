@@ -77,7 +77,23 @@ class SpotChecks(NamedTuple):
 
     @property
     def upper_bound(self) -> float:
+        """95 % upper bound on the share of such pictures with a miss; see `miss_rate_bound`."""
         return miss_rate_bound(self.misses, self.checked)
+
+    @property
+    def words(self) -> str:
+        """What the sample tells so far."""
+        if not self.checked:
+            return f"{_count(self.drawn, 'picture')} drawn, none looked at yet"
+        rest = f" of {self.drawn} that were drawn" if self.checked < self.drawn else ""
+        return (
+            f"{_count(self.misses, 'miss', 'misses')} in {_count(self.checked, 'picture')}{rest}; with 95 % "
+            f"confidence at most {self.upper_bound:.1%} of what the machine published is wrong"
+        )
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 class Decisions:

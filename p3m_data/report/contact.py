@@ -28,7 +28,7 @@ from p3m_data.storage.manifest import IMAGE_FOLDERS, canonical_json, read_manife
 from p3m_data.types import Face, ManifestRow, Provenance, PublicFace, Record, Status
 
 PER_PAGE = 200
-LISTED = (Status.NEEDS_REVIEW, Status.FAILED, Status.ANONYMIZED, Status.DUPLICATE)
+LISTED = (Status.NEEDS_REVIEW, Status.FAILED, Status.EXCLUDED, Status.ANONYMIZED, Status.DUPLICATE)
 """What the private pages show, in this order; pending pictures are only counted."""
 
 
@@ -93,6 +93,10 @@ class _Totals:
     pictures: int = 0
     unseen: int = 0
     """Published without a face by the operator's decision."""
+    reviewed: int = 0
+    """Published by a person's decision."""
+    waived: int = 0
+    """Of those, with a check that the person let pass."""
     with_matte: int = 0
     faces: Counter[str] = field(default_factory=Counter)
     weakest: float = float("inf")
@@ -102,6 +106,8 @@ class _Totals:
         for row in rows:
             self.pictures += 1
             self.unseen += row.anonymized_by == "operator"
+            self.reviewed += row.anonymized_by == "reviewer"
+            self.waived += any(check.waived for check in row.checks)
             self.with_matte += row.transition == "matte"
             for face in row.faces:
                 self.faces[face.how] += 1

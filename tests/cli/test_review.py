@@ -580,7 +580,7 @@ def test_the_page_is_served_until_ctrl_c(served: subprocess.Popen[str]) -> None:
     while not any("ben" in line for line in lines):
         lines.append(served.stdout.readline())
         assert lines[-1], served.communicate()[1]
-    assert lines[0].startswith("Spot check: 1 of the 1 pictures")
+    assert lines[0].startswith("Spot check: 1 picture drawn, none looked at yet")
     assert any("anna" in line and "http://127.0.0.1:" in line for line in lines)
     served.send_signal(signal.SIGINT)
     rest, errors = served.communicate()

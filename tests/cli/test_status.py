@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from p3m_data.cli.main import COMMANDS, main
 from p3m_data.cli.status import status
 from p3m_data.pipeline.dataset import Dataset
+from p3m_data.pipeline.decisions import Decisions
 from p3m_data.pipeline.ledger import Ledger
 from p3m_data.pipeline.outcome import REASON_WORDS
 from p3m_data.types import Provenance, Reason, Record, Source, Status
@@ -70,6 +71,25 @@ def test_all_done_is_0(tmp_path: Path) -> None:
     assert result.exit_code == 0
 
 
+def test_it_tells_what_the_spot_check_says(tmp_path: Path) -> None:
+    dataset = Dataset.at(tmp_path / "out")
+    dataset.create()
+    with Ledger(dataset.ledger_path, create=True) as ledger:
+        ledger.add(Source(path=str(n), size=1, mtime_ns=1) for n in range(80))
+        for n in range(80):
+            ledger.commit(Record(source=str(n), id=f"p_{n:08}", status=Status.ANONYMIZED))
+        decisions = Decisions(ledger)
+        decisions.draw_spot_checks(60)
+        assert "Spot check:     60 pictures drawn, none looked at yet" in p3mdata(str(dataset.public)).output
+        for (name,) in ledger.read("SELECT id FROM spot_check ORDER BY id LIMIT 59"):
+            with ledger.writing():
+                decisions.close_spot_check(name, miss=False)
+    said = p3mdata(str(dataset.public)).output
+    assert "0 misses in 59 pictures of 60 that were drawn; with 95 % confidence at most 5.0% of" in said
+    spot = json.loads(p3mdata(str(dataset.public), "--json").output)["spot_check"]
+    assert spot["upper_bound"] == pytest.approx(1 - 0.05 ** (1 / 59))
+
+
 def test_json_for_scripts(dataset: Dataset) -> None:
     (dataset.private / "report.html").write_text("")
     result = p3mdata(str(dataset.public), "--json")
@@ -79,7 +99,15 @@ def test_json_for_scripts(dataset: Dataset) -> None:
         "private": str(dataset.private),
         "report": str(dataset.private / "report.html"),
         "config_digest": "c0ffee",
-        "counts": {"pending": 2, "anonymized": 1, "needs_review": 1, "failed": 0, "duplicate": 0},
+        "spot_check": None,
+        "counts": {
+            "pending": 2,
+            "anonymized": 1,
+            "needs_review": 1,
+            "excluded": 0,
+            "failed": 0,
+            "duplicate": 0,
+        },
         "reasons": {"needs_review/no_face_found": 1},
         "next": facts["next"],
         "exit_code": result.exit_code,

@@ -208,7 +208,7 @@ def test_the_private_page_tells_everything(dataset: Dataset) -> None:
         "1.25",
         "p3mdata 0.1, configuration c0ffee",
         "ab" * 32,
-        "Look at the 1 waiting picture",
+        "Decide about the 1 waiting picture",
     ):
         assert expected in told
     assert told.index("b.jpg") < told.index("c.jpg is") < told.index("a.jpg 640")
@@ -431,3 +431,34 @@ def test_every_check_that_verify_makes_has_words(lossless: bool) -> None:
         *verify(image, image[1:], area, area, (), {}, VerifyConfig(), lossless=lossless),
     ]
     assert {check.name for check in made} <= set(CHECK_WORDS)
+
+
+def test_the_public_page_tells_what_people_decided(tmp_path: Path) -> None:
+    made = Dataset.at(tmp_path / "out")
+    made.create()
+    files = {f"train/blurred_image/p_{n:016}.png": "0" for n in range(2)}
+    check = Check(name="faces_left", passed=False, value=1, limit=0, waived=True)
+    decided = [
+        Record(
+            source=f"{n}.png",
+            id=f"p_{n:016}",
+            status=Status.ANONYMIZED,
+            reason=reason,
+            width=9,
+            height=9,
+            transition="estimated",
+            checks=checks,
+            files={image: "0", image.replace("blurred_image", "facemask"): "0"},
+            provenance=Provenance(code_version="1", config_digest="c", models={}),
+        )
+        for n, (image, reason, checks) in enumerate(
+            zip(files, (Reason.REVIEWED, Reason.CONFIRMED_NO_FACE), ((check,), ()), strict=True)
+        )
+    ]
+    write_manifest(map(manifest_row, decided), made.manifest)
+    page = " ".join(write_public_report(made).read_text().split())
+    assert '<span class="count">2</span> pictures came here after a person looked' in page
+    assert "In 1 of them the person let something pass" in page
+    assert page.count("no identifiable face, as a reviewer saw") == 2
+    assert "1.0 faces found in the finished picture that are not masked" in page
+    assert "operator" not in page
