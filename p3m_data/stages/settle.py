@@ -65,7 +65,7 @@ class Settler:
         decision = self._decisions.get(number)
         if decision is None:
             raise UsageError(f"there is no decision {number}")
-        current, machine = self._ledger.find(decision.id), self._decisions.machine(decision.id)
+        current, machine = self._ledger.find(decision.id), self._machine(decision.id)
         if current is None or machine is None:
             return self._close(decision, _gone(), standing=True)
         if _agrees(decision.verdict, current):
@@ -188,10 +188,9 @@ class Settler:
         return result
 
     def _commit(self, decision: Decision, known: Mapping[str, object], result: Result) -> Result:
-        machine = self._decisions.machine(decision.id)
-        assert machine is not None
+        machine = self._machine(decision.id)
         with self._ledger.writing():
-            if not self._ledger.replace(machine.model_copy(update=dict(known))):
+            if machine is None or not self._ledger.replace(machine.model_copy(update=dict(known))):
                 return self._close(decision, _gone(), standing=True)
             self._ledger.set_meta(STALE, "yes")
             self._decisions.overrule(decision.id, decision.number)
@@ -206,7 +205,7 @@ class Settler:
         candidate: Candidate,
         reason: Reason,
     ) -> Result:
-        machine = self._decisions.machine(decision.id)
+        machine = self._machine(decision.id)
         assert machine is not None
         opened.result = candidate.pixels
         worker = self._anonymizer()
@@ -222,7 +221,7 @@ class Settler:
 
     def _back_to_machine(self, name: str) -> None:
         """Without a decision that stands, what the machine said holds again."""
-        machine, current = self._decisions.machine(name), self._ledger.find(name)
+        machine, current = self._machine(name), self._ledger.find(name)
         if machine is None or current is None or current == machine:
             return
         self._withdraw(name)
@@ -241,7 +240,7 @@ class Settler:
         """The areas that a decision means."""
         suggested, alpha, shape = opened.suggested, opened.loaded.alpha, opened.pixels.shape
         if decision.verdict is Verdict.NO_FACE:
-            machine = self._decisions.machine(decision.id)
+            machine = self._machine(decision.id)
             assert machine is not None
             known = [face for face in machine.faces if face.how != "none"]
             return suggest(known, alpha, shape, self._anonymizer().config.mask)
@@ -251,6 +250,13 @@ class Settler:
         if decision.verdict is Verdict.ACCEPT and np.array_equal(mask, suggested.mask):
             return suggested
         return drawn(suggested, mask, alpha)
+
+    def _machine(self, name: str) -> Record | None:
+        """What the machine said of these bytes; the file that holds them may be another one by now."""
+        machine, current = self._decisions.machine(name), self._ledger.find(name)
+        if machine is None or current is None:
+            return None
+        return machine.model_copy(update={"source": current.source, "matte": current.matte})
 
     def _standing(self, name: str) -> list[Decision]:
         return [d for d in self._decisions.of(name) if d.standing and d.verdict is not Verdict.SKIP]

@@ -611,3 +611,27 @@ def test_portraits_of_the_fixture(out: Dataset, desk: Desk) -> None:
         "face.png": None,
         "soft.png": Reason.MASK_TOO_SMALL,
     }
+
+
+def test_a_decision_is_about_bytes_whatever_file_holds_them(waiting: Path, tmp_path: Path) -> None:
+    """The file is renamed, so that its copy of the same bytes takes its place."""
+    for side in ("photos", "mattes"):
+        shutil.copytree(waiting / side, tmp_path / side)
+    photos, out = tmp_path / "photos", Dataset.at(tmp_path / "out")
+    shutil.copy(photos / "cup.png", photos / "zz-copy.png")
+    run = ("anonymize", photos, "--mattes", tmp_path / "mattes", "-o", out.public)
+    p3mdata(*run)
+    name = ids(out)["cup.png"]
+    with Desk.open(out) as desk:
+        number = decide(desk, name, "no_face")["number"]
+    files = public(out)
+    (photos / "cup.png").write_bytes((photos / "face.jpg").read_bytes() + b"\0")
+    p3mdata(*run)
+    rows = records(out)
+    assert (rows["zz-copy.png"].id, rows["zz-copy.png"].reason) == (name, Reason.CONFIRMED_NO_FACE)
+    assert {path: data for path, data in public(out).items() if name in path} == {
+        path: data for path, data in files.items() if name in path
+    }
+    with Desk.open(out) as desk:
+        desk.undo(number, "anna")
+        assert desk.detail(name, "anna")["state"] == "waiting"
