@@ -145,19 +145,19 @@ def _files(places: Sequence[Path], form: str | None) -> Iterator[Path]:
 
 def _masks_in(file: Path, form: str | None) -> Iterator[Found]:
     """The masks of one file; `UsageError` when it is malformed."""
-    from p3m_data.storage import masks
+    from p3m_data.storage import annotations, coco, labelme, masks
 
     name, data = str(file), masks.read_file(file)
     if form == "png" or (form is None and file.suffix.lower() == ".png"):
         yield Found(name, file.stem, partial(masks.load_png_mask, data, name))
         return
-    document = masks.parse_annotations(data, name)
-    if (form or masks.json_format(document, name)) == "labelme":
-        yield Found(name, file.stem, partial(masks.labelme_mask, document, name))
+    document = annotations.parse_annotations(data, name)
+    if (form or annotations.json_format(document, name)) == "labelme":
+        yield Found(name, file.stem, partial(labelme.labelme_mask, document, name))
         return
-    for stem, image in masks.coco_images(document, name).items():
+    for stem, image in coco.coco_images(document, name).items():
         label = f"{name}: {stem}"
-        yield Found(label, stem, partial(masks.coco_mask, image, label))
+        yield Found(label, stem, partial(coco.coco_mask, image, label))
 
 
 def _import(
@@ -271,7 +271,8 @@ class Writer:
     def coco(self, names: Sequence[str], *, with_pictures: bool) -> None:
         """One file for all pictures, written last."""
         from p3m_data.errors import UsageError
-        from p3m_data.storage.masks import coco_document, json_bytes
+        from p3m_data.storage.annotations import json_bytes
+        from p3m_data.storage.coco import coco_document
 
         def pairs() -> Iterator[tuple[str, BoolArray]]:
             for name in names:
@@ -295,7 +296,9 @@ class Writer:
         click.echo(f"p3mdata: {printable(error)}", err=True)
 
     def _mask_file(self, name: str, form: str) -> bytes:
-        from p3m_data.storage.masks import encode_png_mask, json_bytes, labelme_document
+        from p3m_data.storage.annotations import json_bytes
+        from p3m_data.storage.labelme import labelme_document
+        from p3m_data.storage.masks import encode_png_mask
 
         mask = self._desk.suggestion(name)
         return encode_png_mask(mask) if form == "png" else json_bytes(labelme_document(f"{name}.jpg", mask))

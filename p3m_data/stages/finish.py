@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from p3m_data.storage.manifest import manifest_row, write_manifest
 from p3m_data.types import Record, Status
 
 STALE = "manifest_stale"
-"""Key of the ledger's note that the manifest does not tell of the last decisions yet."""
+"""Key of the ledger's note that the manifest does not tell of the last decisions yet; another for each."""
 
 
 def finish(ledger: Ledger, dataset: Dataset, on_note: Callable[[str], None]) -> None:
@@ -36,10 +37,15 @@ def finish(ledger: Ledger, dataset: Dataset, on_note: Callable[[str], None]) -> 
             on_note(f"{len(strays)} files that belong to no picture of this dataset were moved to {aside}")
 
 
+def mark_stale(ledger: Ledger) -> None:
+    """Note, in the transaction that changes what is public, that the manifest does not say so yet."""
+    ledger.set_meta(STALE, secrets.token_hex(8))
+
+
 def finish_review(ledger: Ledger, dataset: Dataset) -> None:
     """Write the manifest if decisions made it stale; also beside a run."""
-    if ledger.meta(STALE):
-        with dataset.publishing():
+    with dataset.publishing():
+        if ledger.meta(STALE):
             _write_manifest(ledger, dataset)
 
 
@@ -56,10 +62,13 @@ def take_away(dataset: Dataset, record: Record) -> None:
 
 
 def _write_manifest(ledger: Ledger, dataset: Dataset) -> None:
-    # a decision that comes while the rows are read makes it stale again
-    ledger.set_meta(STALE, "")
+    known = ledger.meta(STALE)
     rows = (manifest_row(record) for record in ledger.records(Status.ANONYMIZED))
     write_manifest(rows, dataset.manifest)
+    with ledger.writing():
+        # a decision that came while the rows were read left another note
+        if known and ledger.meta(STALE) == known:
+            ledger.set_meta(STALE, "")
 
 
 def _move(files: list[Path], aside: Path) -> None:

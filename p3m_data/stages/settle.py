@@ -20,7 +20,7 @@ from p3m_data.pipeline.decisions import Decision, Decisions, Finding, Verdict
 from p3m_data.pipeline.ledger import Ledger
 from p3m_data.stages.anonymize import Anonymizer, Outcome
 from p3m_data.stages.candidate import Candidate, blur_until_clean, publish, write_sheet
-from p3m_data.stages.finish import STALE, take_away
+from p3m_data.stages.finish import mark_stale, take_away
 from p3m_data.stages.mask import Masked, drawn, suggest
 from p3m_data.stages.pictures import Opened, Pictures
 from p3m_data.stages.verify import finding, in_words, unexplained
@@ -151,7 +151,7 @@ class Settler:
             waiting = {"status": Status.NEEDS_REVIEW, "reason": Reason.REVIEWED, "files": {}}
             with self._ledger.writing():
                 self._ledger.replace(current.model_copy(update=waiting))
-                self._ledger.set_meta(STALE, "yes")
+                mark_stale(self._ledger)
                 self._decisions.close_spot_check(name, miss=True)
             take_away(self._dataset, current)
 
@@ -192,7 +192,7 @@ class Settler:
         with self._ledger.writing():
             if machine is None or not self._ledger.replace(machine.model_copy(update=dict(known))):
                 return self._close(decision, _gone(), standing=True)
-            self._ledger.set_meta(STALE, "yes")
+            mark_stale(self._ledger)
             self._decisions.overrule(decision.id, decision.number)
             self._decisions.set_state(decision.id, "decided", decision.note)
             return self._close(decision, result, standing=True)
@@ -232,7 +232,7 @@ class Settler:
                 again: Outcome = self._anonymizer()(source)
                 # another id: the file changed, which the next run takes up
                 if again.record.id == name and self._ledger.replace(again.record):
-                    self._ledger.set_meta(STALE, "yes")
+                    mark_stale(self._ledger)
         else:
             self._ledger.replace(machine)
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 import threading
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from PIL import Image
 
 import p3m_data.review
 from p3m_data.errors import (
@@ -22,39 +20,10 @@ from p3m_data.errors import (
     UsageError,
     WorkerFailed,
 )
-from p3m_data.pipeline.outcome import REASON_WORDS
-from p3m_data.pipeline.queue import STATES as QUEUE_STATES
 from p3m_data.review.security import HEADERS
-from p3m_data.review.server import LAYERS, STATES, page_assets
-from p3m_data.stages.review import Desk
+from p3m_data.review.server import LAYERS, page_assets
 from tests.review import ID, JPEG, PNG, READERS, RecordingDesk, Running, running
-from tests.runs import dataset, faceless, p3mdata, portrait, save
-
-HOLDER = "a" * 20
-PICTURE = f"/api/picture/{ID}"
-STROKE = {"tool": "brush", "erase": False, "radius": 12.5, "points": [[1, 2.5]]}
-
-READS = (
-    "/api/me",
-    "/api/overview",
-    "/api/list",
-    "/api/decisions",
-    PICTURE,
-    f"{PICTURE}/layer/original",
-    f"{PICTURE}/thumbnail",
-    f"{PICTURE}/preview?version=1",
-)
-PAGE = ("/", "/open", "/static/open.js")
-WRITES: dict[str, dict[str, Any]] = {
-    "/api/next": {"holder": HOLDER},
-    "/api/renew": {"holder": HOLDER, "ids": [ID]},
-    "/api/release": {"holder": HOLDER, "ids": []},
-    "/api/undo": {"number": 3},
-    f"{PICTURE}/draft": {"holder": HOLDER, "version": 0, "keep": 0, "add": [STROKE], "done": 1},
-    f"{PICTURE}/landmarks": {"box": [0, 1.5, 20, 30]},
-    f"{PICTURE}/decide": {"holder": HOLDER, "verdict": "accept"},
-}
-"""Every route that writes, with a body that it takes."""
+from tests.review.routes import HOLDER, PAGE, PICTURE, READS, STROKE, WRITES, sentence
 
 
 @pytest.fixture(scope="module")
@@ -87,16 +56,6 @@ def module_client(module_run: tuple[Running, RecordingDesk]) -> Iterator[httpx.C
 @pytest.fixture
 def client(module_client: httpx.Client, desk: RecordingDesk) -> httpx.Client:  # noqa: ARG001
     return module_client
-
-
-def sentence(answer: httpx.Response, status: int) -> str:
-    """The error that `answer` tells, and nothing else."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    content = answer.json()
-    assert list(content) == ["error"]
-    assert content["error"]
-    return str(content["error"])
 
 
 def test_who_asks_is_the_reviewer_of_the_session(run: Running, client: httpx.Client) -> None:
@@ -292,7 +251,6 @@ def test_no_other_site_is_ever_let_in_by_cors(client: httpx.Client) -> None:
         assert not any(name.startswith("access-control") for name in answer.headers)
 
 
-NO_HOLDERS = (None, 1, "", "a b", "x" * 101, "é", "a\n")
 BAD_IDS = (
     "p_0123456789ABCDEF",
     "p_0123",
@@ -479,147 +437,6 @@ def test_a_draft_that_was_changed_elsewhere_comes_with_the_answer(
         assert answer.json() == {"error": str(error), "draft": draft}
 
 
-@pytest.mark.parametrize(
-    ("path", "change"),
-    [
-        *((path, {"extra": 1}) for path in WRITES),
-        *((path, {"holder": value}) for path in WRITES if "holder" in WRITES[path] for value in NO_HOLDERS),
-        ("/api/next", {"count": 0}),
-        ("/api/next", {"count": 21}),
-        ("/api/next", {"count": "1"}),
-        ("/api/next", {"count": True}),
-        ("/api/next", {"count": 1.5}),
-        ("/api/next", {"state": "all"}),
-        ("/api/next", {"reason": "x"}),
-        ("/api/next", {"reason": ["unreadable"]}),
-        ("/api/renew", {"ids": None}),
-        ("/api/renew", {"ids": ID}),
-        ("/api/renew", {"ids": [ID] * 101}),
-        ("/api/undo", {"number": -1}),
-        ("/api/undo", {"number": "3"}),
-        ("/api/undo", {"number": 10**15}),
-        (f"{PICTURE}/draft", {"version": None}),
-        (f"{PICTURE}/draft", {"version": -1}),
-        (f"{PICTURE}/draft", {"keep": -1}),
-        (f"{PICTURE}/draft", {"add": {}}),
-        (f"{PICTURE}/draft", {"add": ["brush"]}),
-        (f"{PICTURE}/draft", {"add": [{"tool": "clip"}] * 2001}),
-        (f"{PICTURE}/landmarks", {"box": [1, 2, 3]}),
-        (f"{PICTURE}/landmarks", {"box": [1, 2, 3, 4, 5]}),
-        (f"{PICTURE}/landmarks", {"box": [1, 2, 3, "4"]}),
-        (f"{PICTURE}/landmarks", {"box": [1, 2, 3, 1e6]}),
-        (f"{PICTURE}/decide", {"verdict": "publish"}),
-        (f"{PICTURE}/decide", {"verdict": None}),
-        (f"{PICTURE}/decide", {"note": 3}),
-        (f"{PICTURE}/decide", {"note": "x" * 2001}),
-        (f"{PICTURE}/decide", {"waive": "faces_left"}),
-        (f"{PICTURE}/decide", {"waive": [1]}),
-    ],
-)
-def test_a_body_of_the_wrong_form_is_refused_with_a_sentence(
-    client: httpx.Client, desk: RecordingDesk, path: str, change: dict[str, Any]
-) -> None:
-    sentence(client.post(path, json={**WRITES[path], **change}), 400)
-    assert desk.calls == []
-
-
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"number": NaN}', b'{"number": 1e999}', b"\xff"])
-@pytest.mark.parametrize("path", WRITES)
-def test_what_is_no_json_object_is_refused(
-    client: httpx.Client, desk: RecordingDesk, path: str, body: bytes
-) -> None:
-    sentence(client.post(path, content=body, headers={"Content-Type": "application/json"}), 400)
-    assert desk.calls == []
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonp"],
-)
-def test_forms_of_other_sites_are_not_json(
-    client: httpx.Client, desk: RecordingDesk, kind: str | None
-) -> None:
-    for path, body in WRITES.items():
-        headers = {} if kind is None else {"Content-Type": kind}
-        sentence(client.post(path, content=json.dumps(body), headers=headers), 415)
-    assert desk.calls == []
-
-
-def test_json_may_name_its_charset(client: httpx.Client) -> None:
-    headers = {"Content-Type": "Application/JSON; charset=utf-8"}
-    assert client.post("/api/undo", content=b'{"number": 1}', headers=headers).status_code == 200
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "list?state=all",
-        "list?reason=x",
-        "list?offset=-1",
-        "list?offset=x",
-        "list?limit=0",
-        "list?limit=501",
-        "list?limit=1e2",
-        "list?limit=%D9%A1",
-        "list?limit=" + "9" * 5000,
-        "decisions?limit=",
-        f"picture/{ID}/layer/original?size=0",
-        f"picture/{ID}/layer/original?size=16385",
-        f"picture/{ID}/layer/original?box=1,2,3",
-        f"picture/{ID}/layer/original?box=3,2,1,4",
-        f"picture/{ID}/layer/original?box=1,2,3,2",
-        f"picture/{ID}/layer/original?box=1.5,2,3,4",
-        f"picture/{ID}/layer/original?box=-1,2,3,4",
-        f"picture/{ID}/layer/original?box=1,2,3,4%0a",
-        f"picture/{ID}/preview",
-        f"picture/{ID}/preview?version=-1",
-        f"picture/{ID}/preview?version=NaN",
-        f"picture/{ID}/thumbnail?of=original",
-    ],
-)
-def test_a_query_of_the_wrong_form_is_refused(client: httpx.Client, desk: RecordingDesk, query: str) -> None:
-    sentence(client.get(f"/api/{query}"), 400)
-    assert desk.calls == []
-
-
-def filled(path: str, size: int) -> bytes:
-    """A body for `path` that is `size` bytes long and right but for that."""
-    body = json.dumps(WRITES[path]).encode()
-    return body[:-1] + b" " * (size - len(body)) + body[-1:]
-
-
-@pytest.mark.parametrize("path", WRITES)
-@pytest.mark.parametrize("chunked", [False, True])
-def test_bodies_have_a_limit(client: httpx.Client, desk: RecordingDesk, path: str, chunked: bool) -> None:
-    limit = (1 << 20) if path.endswith("/draft") else (64 << 10)
-    headers = {"Content-Type": "application/json"}
-    for size, good in ((limit, True), (limit + 1, False), (limit * 3, False)):
-        body = filled(path, size)
-        pieces = (body[at : at + 10_000] for at in range(0, size, 10_000))
-        desk.calls.clear()
-        answer = client.post(path, content=pieces if chunked else body, headers=headers)
-        if good:
-            assert answer.status_code in (200, 204)
-        else:
-            sentence(answer, 413)
-            assert desk.calls == []
-
-
-def test_an_endless_body_is_refused_before_it_ends(client: httpx.Client) -> None:
-    answered = threading.Event()
-
-    def endless() -> Iterator[bytes]:
-        # more than the limit by far, and nothing waits for its end
-        for _ in range(1000):
-            if answered.is_set():
-                return
-            yield b" " * 10_000
-
-    answer = client.post("/api/undo", content=endless(), headers={"Content-Type": "application/json"})
-    answered.set()
-    sentence(answer, 413)
-
-
 def test_a_token_opens_one_session_and_the_next_is_told(run: Running, desk: RecordingDesk) -> None:
     first = run.token("bert")
     with run.client("bert") as client:
@@ -725,121 +542,3 @@ def test_nothing_of_a_request_is_logged(
     ]
     assert ours == []
     assert out == ""
-
-
-def test_the_states_are_those_of_the_queue() -> None:
-    assert STATES == QUEUE_STATES
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, Desk]]:
-    """A server at a real desk, at which a cup of coffee waits; the astronaut is published."""
-    folder = tmp_path_factory.mktemp("real")
-    save(folder / "photos" / "portrait.png", portrait())
-    save(folder / "photos" / "cup.png", faceless())
-    made = dataset(folder / "out")
-    assert p3mdata("anonymize", folder / "photos", "-o", made.public, "--workers", "1").returncode == 1
-    with Desk.open(made) as desk, running(desk, made.private, ("anna", "bert"), idle_seconds=0.0) as run:
-        yield run, desk
-
-
-def size_of(answer: httpx.Response, mode: str) -> tuple[int, int]:
-    """Width and height of the picture that came, whose Content-Type is its format's."""
-    assert answer.status_code == 200, answer.text
-    with Image.open(io.BytesIO(answer.content)) as image:
-        assert answer.headers["content-type"] == Image.MIME[image.format or ""]
-        assert image.mode == mode
-        image.load()
-        return image.size
-
-
-def test_a_review_from_the_link_to_the_manifest(real: tuple[Running, Desk]) -> None:
-    run, desk = real
-    with run.client() as client:
-        me = client.get("/api/me").json()
-        assert me["dataset"] == "out"
-        assert me["reasons"] == {reason.value: words for reason, words in REASON_WORDS.items()}
-        assert client.get("/api/overview").json()["counts"]["waiting"] == 1
-        (item,) = client.get("/api/list?state=waiting&reason=no_face_found").json()["items"]
-        taken = client.post("/api/next", json={"holder": HOLDER, "count": 3}).json()
-        assert [each["id"] for each in taken["items"]] == [item["id"]]
-        picture = f"/api/picture/{item['id']}"
-        detail = client.get(picture).json()
-        assert (detail["width"], detail["height"]) == (160, 160)
-        assert client.post("/api/renew", json={"holder": HOLDER, "ids": [item["id"]]}).status_code == 204
-
-        look_at_layers(client, picture)
-        draw(client, picture, detail["draft"]["version"])
-
-        with run.client("bert") as other:
-            wanted = {"holder": "other", "want": item["id"]}
-            assert "anna" in other.post("/api/next", json=wanted).json()["error"]
-            assert other.post("/api/next", json=wanted).status_code == 409
-
-        decided = client.post(f"{picture}/decide", json={"holder": HOLDER, "verdict": "no_face"}).json()
-        assert decided["outcome"] == "published"
-        desk.flush()
-        assert item["id"] in desk.dataset.manifest.read_text()
-        assert client.get("/api/decisions").json()["items"][0]["number"] == decided["number"]
-        assert size_of(client.get(f"{picture}/thumbnail?of=result"), "RGB") == (160, 160)
-
-        undone = client.post("/api/undo", json={"number": decided["number"]})
-        assert undone.json()["id"] == item["id"]
-        desk.flush()
-        assert item["id"] not in desk.dataset.manifest.read_text()
-        assert client.get("/api/overview").json()["counts"]["waiting"] == 1
-
-
-def look_at_layers(client: httpx.Client, picture: str) -> None:
-    for name, kind in LAYERS.items():
-        answer = client.get(f"{picture}/layer/{name}")
-        if name in ("original", "private", "transition", "suggestion"):
-            assert size_of(answer, "RGB" if kind == "image/jpeg" else "L") == (160, 160)
-        else:
-            sentence(answer, 404)
-    assert size_of(client.get(f"{picture}/layer/original?size=80"), "RGB") == (80, 80)
-    assert size_of(client.get(f"{picture}/layer/original?box=10,20,50,120"), "RGB") == (40, 100)
-    assert size_of(client.get(f"{picture}/thumbnail"), "RGB") == (160, 160)
-    assert client.get(f"{picture}/layer/original?box=200,200,300,300").status_code == 400
-
-
-def draw(client: httpx.Client, picture: str, version: int) -> None:
-    box = {"tool": "polygon", "points": [[10, 10], [29, 10], [29, 29], [10, 29]]}
-    first = {"holder": HOLDER, "version": version, "keep": 0, "add": [box], "done": 1}
-    saved = client.post(f"{picture}/draft", json=first).json()
-    assert saved["area"] == 19 * 19  # centres on the upper and left border are in, on the others not
-    late = client.post(f"{picture}/draft", json=first)
-    assert late.status_code == 409
-    assert late.json()["draft"]["version"] == saved["version"]
-    assert late.json()["draft"]["done"] == 1
-    now = f"{picture}/preview?version={saved['version']}"
-    assert size_of(client.get(now), "RGB") == (160, 160)
-    assert client.get(f"{picture}/preview?version={saved['version'] + 1}").status_code == 409
-    for bad in ({"tool": "laser"}, {"tool": "brush", "radius": 1e9, "points": [[1, 1]]}, {"tool": []}):
-        change = {**first, "version": saved["version"], "keep": 1, "add": [bad], "done": 2}
-        sentence(client.post(f"{picture}/draft", json=change), 400)
-    looked = client.post(f"{picture}/landmarks", json={"box": [10, 10, 90, 90]}).json()
-    assert looked["outline"] is None
-    assert looked["said"]
-
-
-def test_a_picture_that_the_dataset_does_not_have(real: tuple[Running, Desk]) -> None:
-    run, _ = real
-    with run.client() as client:
-        bodies = {path: body for path, body in WRITES.items() if path.startswith(PICTURE)}
-        # version 0 is that of a drawing which was never begun
-        reads = (path.replace("version=1", "version=0") for path in READS if path.startswith(PICTURE))
-        answers = [client.get(path) for path in reads]
-        answers += [client.post(path, json=body) for path, body in bodies.items()]
-        answers.append(client.get("/api/picture/p_x"))
-        for answer in answers:
-            sentence(answer, 404)
-        assert len({answer.content for answer in answers}) == 1
-        sentence(client.post("/api/undo", json={"number": 10**6}), 400)
-        assert client.post("/api/release", json={"holder": "x", "ids": [ID]}).status_code == 204
-        assert client.post("/api/next", json={"holder": "x", "want": ID}).status_code == 404
-
-
-def test_nothing_odd_happened_at_the_real_desk(real: tuple[Running, Desk]) -> None:
-    run, _ = real
-    assert not (run.private / "review-errors.log").exists()

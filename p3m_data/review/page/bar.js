@@ -9,7 +9,7 @@ export const STATE_WORDS = {
   skipped: "Skipped",
   second_opinion: "Second look",
   disagreement: "Two answers differ",
-  spot_check: "Sample checks",
+  spot_check: "Spot checks",
   decided: "Decided",
 };
 
@@ -32,7 +32,7 @@ export function showOverview(overview, filter) {
   if (spot) {
     byId("spot").textContent = spotWords(spot);
     byId("spot").title =
-      `Sample checks of ${number(spot.population)} pictures that the machine published: how many it can have got wrong at most, with 95 % certainty.`;
+      `Spot checks of ${number(spot.population)} pictures that the machine published: how many it can have got wrong at most, with 95 % certainty.`;
   }
   fillFilter(overview, filter);
 }

@@ -147,7 +147,7 @@ export class Grid {
       button.disabled = !this.chosen.size || spot === null || this.running;
       button.title =
         spot === null
-          ? "Sample checks and waiting pictures cannot be decided together."
+          ? "Spot checks and waiting pictures cannot be decided together."
           : this.chosen.size
             ? ""
             : "Select pictures first.";
@@ -155,7 +155,7 @@ export class Grid {
     document.querySelector("[data-bulk=no_face]").hidden = spot === true;
   }
 
-  /** True when all selected are sample checks, false when none is, null when they are mixed. */
+  /** True when all selected are spot checks, false when none is, null when they are mixed. */
   spot() {
     const chosen = this.items.filter((item) => this.chosen.has(item.id));
     const spots = chosen.filter((item) => item.state === "spot_check").length;

@@ -7,7 +7,7 @@ export const KEYS = [
     keys: ["a"],
     on: "picture",
     group: "Decide",
-    words: "Accept the suggestion (sample check: the machine was right)",
+    words: "Accept the suggestion (spot check: the machine was right)",
   },
   { action: "mask", keys: ["m"], on: "picture", group: "Decide", words: "Use my mask" },
   { action: "noFace", keys: ["n"], on: "picture", group: "Decide", words: "No identifiable face is visible" },

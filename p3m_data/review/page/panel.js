@@ -46,7 +46,7 @@ export function showPicture(picture, show) {
   const note = detail.state === "skipped" && detail.note ? ` “${detail.note}”` : decisionWords(detail);
   byId("kind").textContent = (KINDS[detail.state] ?? "") + note;
   byId("kind").dataset.kind = detail.state;
-  byId("why").textContent = spot ? "Sample check" : capital(me.reasons[detail.reason] ?? detail.words ?? "");
+  byId("why").textContent = spot ? "Spot check" : capital(me.reasons[detail.reason] ?? detail.words ?? "");
   byId("said").textContent = spot
     ? "Look for a face that can still be recognised."
     : detail.said
