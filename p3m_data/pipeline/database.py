@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -195,7 +196,7 @@ class DatasetLock:
     """Keeps a second run away from a dataset, until `release` or the end of this process, however it ends."""
 
     def __init__(self, path: Path, *, wait: bool = False) -> None:
-        """`DatasetBusy` names the process that holds the lock file `path`, unless we `wait` for it."""
+        """`DatasetBusy` names the process that holds the lock file `path`; with `wait`, after half a minute."""
         if sys.platform == "win32":
             raise UsageError("p3mdata writes datasets on Linux and macOS only; run it there or in WSL.")
         try:
@@ -203,7 +204,7 @@ class DatasetLock:
         except OSError as error:
             raise _not_lockable(path, error) from error
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            self._take(BUSY_SECONDS if wait else 0.0)
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, str(os.getpid()).encode("ascii"), 0)
         except BlockingIOError as error:
@@ -215,6 +216,17 @@ class DatasetLock:
         except OSError as error:
             self.release()
             raise _not_lockable(path, error) from error
+
+    def _take(self, seconds: float) -> None:
+        """Not with fcntl's own waiting, which a stopped process would make endless."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(0.01)
 
     def release(self) -> None:
         os.close(self._descriptor)

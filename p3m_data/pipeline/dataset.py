@@ -6,6 +6,7 @@ folder and never inside it, so that whoever copies the dataset copies nothing pr
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from p3m_data.errors import UsageError
+from p3m_data.errors import ConfigChanged, UsageError
 from p3m_data.pipeline.database import DatasetLock
 from p3m_data.pipeline.ledger import Ledger
 from p3m_data.storage.folders import check_writable, write_atomic
@@ -21,6 +22,11 @@ from p3m_data.storage.folders import check_writable, write_atomic
 KEY_BYTES = 32
 OUTPUTS = ("blurred_image", "facemask", "mask")
 """Folders in `train` that pictures are published to."""
+
+
+def key_mark(key: bytes) -> str:
+    """What the ledger keeps of a secret, to know it again."""
+    return hashlib.sha256(key).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,20 @@ class Dataset:
     @property
     def key_path(self) -> Path:
         return self.private / "secret.key"
+
+    def known_key(self, ledger: Ledger) -> bytes:
+        """The secret that the ids in `ledger` were made with; with another one they would all change."""
+        known = ledger.meta("key")
+        if known is not None and not self.key_path.exists():
+            raise UsageError(
+                f"{self.key_path} is gone; restore it from a backup, or name another output folder"
+            )
+        key = self.key()
+        if known is not None and known != key_mark(key):
+            raise ConfigChanged(
+                f"{self.key_path} is not the secret that {self.public} was made with; restore that one"
+            )
+        return key
 
     def key(self) -> bytes:
         """The secret that ids are made with; made at first use."""

@@ -1,7 +1,8 @@
 """What people drew and decided: drafts, decisions, spot checks. All of it is in the ledger, none of it public.
 
-A decision stands until it is undone, replaced by a later one of the same reviewer, or sent back by the
-verification. It is stored before it is carried out, so that one that was cut short can be carried out later.
+Decisions about a picture are a stack: the newest that stands is the one that holds, and undo takes it off.
+A decision is stored before it is carried out, so that one that was cut short can be carried out later. One
+that the verification sent back, or that failed, stands as well: somebody objected to what was there before.
 """
 
 from __future__ import annotations
@@ -136,20 +137,16 @@ class Decisions:
         mask: bytes | None,
         machine: Record,
     ) -> int:
-        """Store a decision that is still to be carried out, in place of the reviewer's earlier one; its number.
+        """Store a decision that is still to be carried out; its number.
 
         `mask`: the file of the mask that was drawn or accepted. `machine`: the picture's record as it was
         before anybody decided about it; kept once.
         """
         at = datetime.now(UTC).isoformat(timespec="seconds")
         with self._ledger.writing():
-            if verdict is not Verdict.SKIP:
-                self._ledger.execute(
-                    "UPDATE decision SET standing = 0 WHERE id = ? AND reviewer = ?", name, reviewer
-                )
             number = self._ledger.execute(
                 "INSERT INTO decision (id, reviewer, at, verdict, note, waived, mask, standing, said, findings)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', '[]')",
+                " VALUES (?, ?, ?, ?, ?, ?, ?, 1, '', '[]')",
                 name,
                 reviewer,
                 at,
@@ -157,7 +154,6 @@ class Decisions:
                 note,
                 json.dumps(list(waived)),
                 mask,
-                True,
             ).lastrowid
             self._ledger.execute(
                 "INSERT OR IGNORE INTO review VALUES (?, 'waiting', '', ?)", name, canonical_json(machine)
@@ -178,9 +174,18 @@ class Decisions:
             number,
         )
 
-    def overrule(self, name: str, number: int) -> None:
-        """Of all decisions about the picture `name` only `number` stands."""
-        self._ledger.execute("UPDATE decision SET standing = 0 WHERE id = ? AND number <> ?", name, number)
+    def settle_on(self, number: int, mask: bytes | None, waived: Sequence[str]) -> None:
+        """What two people agree on, in place of what the second of them said alone."""
+        self._ledger.execute(
+            "UPDATE decision SET mask = ?, waived = ? WHERE number = ?",
+            mask,
+            json.dumps(list(waived)),
+            number,
+        )
+
+    def mark(self, number: int, outcome: str) -> None:
+        """Change what became of a decision, and nothing else of it."""
+        self._ledger.execute("UPDATE decision SET outcome = ? WHERE number = ?", outcome, number)
 
     def set_state(self, name: str, state: str, note: str | None = None) -> None:
         """Move a picture, of which `record` was called, in the queue."""
@@ -203,16 +208,28 @@ class Decisions:
     def newest(self, limit: int) -> list[Decision]:
         return self._some("ORDER BY number DESC LIMIT ?", limit)
 
+    def top(self, name: str) -> Decision | None:
+        """The decision that holds for the picture `name`."""
+        return next(iter(self._some(f"WHERE id = ? AND {_TOP}", name)), None)
+
     def effective(self) -> frozenset[str]:
-        """Ids of the pictures that are, or are not, published because a person said so."""
-        rows = self._ledger.read(f"SELECT DISTINCT id FROM decision WHERE {_EFFECTIVE}")
+        """Ids of the pictures about which the machine alone has nothing to say any more."""
+        rows = self._ledger.read(f"SELECT id FROM decision WHERE {_TOP} AND {_OVERRULES}")
         return frozenset(name for (name,) in rows)
 
+    def overrules_machine(self, name: str) -> bool:
+        """Whether `name` is one of `effective`."""
+        query = f"SELECT 1 FROM decision WHERE id = ? AND {_TOP} AND {_OVERRULES}"
+        return bool(self._ledger.read(query, name))
+
     def cut_short(self) -> list[Decision]:
-        """Decisions that were not carried out, or whose picture the machine did again; the oldest first."""
+        """Decisions that hold, and are not what the ledger says of their picture; the oldest first."""
         return self._some(
-            f"""WHERE {_EFFECTIVE} AND (outcome IS NULL OR EXISTS (
-                SELECT 1 FROM picture p WHERE p.id = decision.id AND p.status = 'needs_review'))
+            f"""WHERE {_TOP} AND (outcome IS NULL OR outcome = 'undoing' OR EXISTS (
+                SELECT 1 FROM picture p WHERE p.id = decision.id AND (
+                    (outcome IN ('published', 'agreed') AND p.status <> 'anonymized')
+                    OR (outcome = 'excluded' AND p.status <> 'excluded')
+                    OR (outcome IN ({_HELD_BACK}) AND p.status = 'anonymized'))))
             ORDER BY number"""
         )
 
@@ -268,8 +285,11 @@ class Decisions:
         return [_decision(row) for row in rows]
 
 
-_EFFECTIVE = "standing AND verdict <> 'skip' AND (outcome IS NULL OR outcome IN ('published', 'excluded'))"
-"""Decisions that say whether a picture is published, or will once they are carried out."""
+_TOP = """standing AND verdict <> 'skip' AND NOT EXISTS (SELECT 1 FROM decision newer
+    WHERE newer.id = decision.id AND newer.number > decision.number AND newer.standing
+    AND newer.verdict <> 'skip')"""
+_OVERRULES = "outcome IS NOT 'confirmed'"
+_HELD_BACK = "'sent_back', 'failed', 'second_opinion', 'disagreement'"
 
 _COUNTS = """(miss IS NOT NULL
     OR EXISTS (SELECT 1 FROM picture p WHERE p.id = spot_check.id AND p.status = 'anonymized'))"""

@@ -23,7 +23,8 @@ COLUMNS = "q.id, q.state, q.reason, q.note"
 
 # who gave a second opinion a first time must not give the other one, too
 MINE = """(q.state <> 'second_opinion' OR NOT EXISTS (
-    SELECT 1 FROM decision d WHERE d.id = q.id AND d.standing AND d.reviewer = :reviewer AND d.verdict <> 'skip'))"""
+    SELECT 1 FROM decision d WHERE d.id = q.id AND d.standing AND d.reviewer = :reviewer
+    AND d.outcome = 'second_opinion'))"""
 FREE = "NOT EXISTS (SELECT 1 FROM lease l WHERE l.id = q.id AND l.until > :now AND l.holder <> :holder)"
 
 

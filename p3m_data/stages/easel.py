@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from p3m_data.errors import DraftChanged, InputError, UnknownPicture, UsageError
 from p3m_data.faces.landmarks import locate
 from p3m_data.faces.proposals import Proposal
 from p3m_data.pipeline.dataset import Dataset
-from p3m_data.pipeline.decisions import Decision, Decisions, Draft, Verdict
+from p3m_data.pipeline.decisions import Decision, Decisions, Draft
 from p3m_data.pipeline.ledger import Ledger
 from p3m_data.pipeline.queue import Entry, Queue
 from p3m_data.stages.anonymize import Anonymizer, Job
@@ -33,9 +34,10 @@ from p3m_data.stages.pictures import (
     shrunk,
     tinted_thumbnail,
 )
+from p3m_data.storage.folders import locate as locate_file
 from p3m_data.storage.images import decode
 from p3m_data.storage.masks import load_png_mask
-from p3m_data.types import Box, Record
+from p3m_data.types import Box, Record, Source
 
 T = TypeVar("T")
 
@@ -230,6 +232,13 @@ class Easel:
         shape = loaded.picture.pixels.shape
         return Opened(loaded, suggest(record.faces, loaded.alpha, shape, job.config.mask))
 
+    def _open_now(self, name: str) -> Opened:
+        """The picture as its file is now, which may have changed since somebody looked at it."""
+        source = self._ledger.source(name)
+        if source is not None and not _unchanged(source, self._job):
+            self._pictures.forget(name)
+        return self._pictures.get(name)
+
     def _networks(self) -> Anonymizer:
         if self._anonymizer is None:
             self._anonymizer = Anonymizer(self._job, self._job.load_models())
@@ -245,8 +254,23 @@ class Easel:
         return future.result()
 
 
+def _unchanged(source: Source, job: Job) -> bool:
+    """Whether the files of `source` have the sizes and times that the run saw."""
+    found = []
+    for root, path in ((job.photos, source.path), (job.mattes, source.matte)):
+        if root is not None and path is not None:
+            try:
+                facts = os.stat(locate_file(root, path))
+            except OSError:
+                return False
+            found += [facts.st_size, facts.st_mtime_ns]
+    known = [source.size, source.mtime_ns, source.matte_size, source.matte_mtime_ns]
+    return found == known[: len(found)]
+
+
 def opinions(entry: Entry, made: Sequence[Decision]) -> list[Decision]:
     """What people said of a picture, the first first, as far as it may be told."""
     if entry.state not in ("disagreement", "decided"):
         return []
-    return [d for d in reversed(made) if d.standing and d.verdict is not Verdict.SKIP]
+    told = ("second_opinion", "disagreement", "agreed", "published", "excluded", "confirmed")
+    return [d for d in reversed(made) if d.standing and d.outcome in told][-2:]

@@ -11,7 +11,7 @@ from p3m_data.errors import StorageError
 from p3m_data.pipeline.dataset import OUTPUTS, Dataset
 from p3m_data.pipeline.ledger import Ledger
 from p3m_data.storage.manifest import manifest_row, write_manifest
-from p3m_data.types import Record, Status
+from p3m_data.types import Status
 
 STALE = "manifest_stale"
 """Key of the ledger's note that the manifest does not tell of the last decisions yet; another for each."""
@@ -49,16 +49,17 @@ def finish_review(ledger: Ledger, dataset: Dataset) -> None:
             _write_manifest(ledger, dataset)
 
 
-def take_away(dataset: Dataset, record: Record) -> None:
-    """Remove the public files of a picture whose row no longer says that it is published."""
-    for path in record.files:
-        try:
-            (dataset.public / path).unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"{dataset.public / path} must not be published and cannot be removed ({error.strerror}); "
-                "remove it by hand"
-            ) from error
+def take_away(dataset: Dataset, name: str) -> None:
+    """Remove whatever is public of the picture with the id `name`, also what no row knows of."""
+    for folder in OUTPUTS:
+        for file in (dataset.train / folder).glob(f"{name}.*"):
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                raise StorageError(
+                    f"{file} must not be published and cannot be removed ({error.strerror}); "
+                    "allow it, or remove it by hand"
+                ) from error
 
 
 def _write_manifest(ledger: Ledger, dataset: Dataset) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from p3m_data.arrays import BoolArray
-from p3m_data.errors import UsageError
+from p3m_data.errors import DatasetBusy, P3MError, UsageError
+from p3m_data.pipeline.database import DatasetLock
 from p3m_data.pipeline.dataset import Dataset
 from p3m_data.pipeline.decisions import Decision, Verdict
 from p3m_data.pipeline.ledger import Ledger
@@ -22,6 +23,7 @@ from p3m_data.stages.config import AnonymizeConfig
 from p3m_data.stages.easel import Easel, opinions
 from p3m_data.stages.finish import finish_review
 from p3m_data.stages.settle import WAIVABLE, Settler
+from p3m_data.storage.folders import remove_leftovers
 from p3m_data.storage.masks import encode_png_mask
 from p3m_data.types import Record, Status
 
@@ -53,7 +55,10 @@ class Desk(Easel):
         self.decided = False
         """Whether anything was decided, or undone, at this desk."""
         self.words = {reason.value: words for reason, words in REASON_WORDS.items()}
-        self._settler = Settler(dataset, ledger, self._pictures, self._networks, second_opinion)
+        self.troubles: list[str] = []
+        """Why decisions that were cut short could not be carried out again, in sentences."""
+        self._caught_up = 0
+        self._settler = Settler(dataset, ledger, job.key, self._open_now, self._networks, second_opinion)
 
     @classmethod
     def open(cls, dataset: Dataset, second_opinion: float | None = None) -> Desk:
@@ -79,7 +84,7 @@ class Desk(Easel):
                 Path(photos),
                 Path(mattes) if mattes else None,
                 dataset,
-                dataset.key(),
+                dataset.known_key(ledger),
                 files,
                 digests,
                 config,
@@ -88,7 +93,7 @@ class Desk(Easel):
         except BaseException:
             ledger.close()
             raise
-        desk._work.submit(desk._catch_up)
+        desk._work.submit(desk._clear_up)
         return desk
 
     def close(self) -> None:
@@ -183,9 +188,8 @@ class Desk(Easel):
         made = self._decisions.of(name)
         draft = self._decisions.draft(name, reviewer)
         decision = _shown(entry, made)
-        tried = next(iter(made), None)
-        mine = tried is not None and (entry.state != "second_opinion" or tried.reviewer == reviewer)
-        findings = tried.findings if tried and mine and tried.outcome == "sent_back" else ()
+        tried = next((d for d in made if d.standing and d.verdict is not Verdict.SKIP), None)
+        findings = tried.findings if tried and tried.outcome == "sent_back" else ()
         return self._item(entry, reviewer) | {
             "said": record.detail,
             "has_matte": opened.loaded.alpha is not None,
@@ -231,11 +235,15 @@ class Desk(Easel):
             _check_choice("check to let pass", check, WAIVABLE)
         if len(note) > LONGEST_NOTE:
             raise UsageError(f"a note has at most {LONGEST_NOTE} characters, not {len(note)}")
+        if any("\ud800" <= character <= "\udfff" for character in note):
+            raise UsageError("the note is not text; write it in UTF-8")
         record = self._record(name)
         self._queue.check_free(name, reviewer)
         if record.status not in (Status.NEEDS_REVIEW, Status.ANONYMIZED, Status.EXCLUDED):
             raise UsageError(f"{name} is {record.status}, which cannot be decided about")
         said = Verdict(verdict)
+        if said is Verdict.SKIP:
+            self._check_skip(name)
         data = self._mask_of(said, name, reviewer, version, mask, record)
         self.decided = True
         number = self._decisions.record(
@@ -266,21 +274,27 @@ class Desk(Easel):
         found = []
         for decision in self._decisions.newest(limit):
             row = decision.model_dump(mode="json", include=kept) | {"by": decision.reviewer}
-            if decision.outcome == "second_opinion":
-                row |= {"verdict": None, "note": ""}
+            if self._is_secret(decision.id):
+                row |= {"verdict": None, "note": "", "outcome": "second_opinion"}
             found.append(row)
         return found
 
-    def _skip(self, name: str, number: int, note: str) -> dict[str, Any]:
+    def _is_secret(self, name: str) -> bool:
+        """Whether somebody is still to decide about the picture without knowing what others said."""
         entry = self._queue.entry(name)
+        return entry is not None and entry.state == "second_opinion"
+
+    def _check_skip(self, name: str) -> None:
+        entry = self._queue.entry(name)
+        if entry is None or entry.state not in ("waiting", "skipped", "spot_check"):
+            state = "decided" if entry is None else entry.state
+            raise UsageError(f"{name} cannot be skipped: {STATE_WORDS.get(state, state)}")
+
+    def _skip(self, name: str, number: int, note: str) -> dict[str, Any]:
         with self._ledger.writing():
-            if entry is not None and entry.state in ("waiting", "skipped", "spot_check"):
-                self._decisions.set_state(name, "skipped", note)
-                self._decisions.close(number, "skipped", SKIPPED, standing=True)
-                return {"outcome": "skipped", "said": SKIPPED, "findings": ()}
-            self._decisions.close(number, "gone", "", standing=False)
-        state = "decided" if entry is None else entry.state
-        raise UsageError(f"{name} cannot be skipped: {STATE_WORDS.get(state, state)}")
+            self._decisions.set_state(name, "skipped", note)
+            self._decisions.close(number, "skipped", SKIPPED, standing=True)
+        return {"outcome": "skipped", "said": SKIPPED, "findings": ()}
 
     def _mask_of(
         self,
@@ -328,16 +342,35 @@ class Desk(Easel):
             "taken_by": None if taken_by == reviewer else taken_by,
         }
 
+    def _clear_up(self) -> None:
+        """What an earlier desk was stopped in; a run that goes on clears up after itself."""
+        try:
+            lock = DatasetLock(self.dataset.ledger_path.with_name(f"{self.dataset.ledger_path.name}.lock"))
+        except DatasetBusy:
+            pass
+        else:
+            with self.dataset.publishing():
+                remove_leftovers(self.dataset.public)
+            lock.release()
+        self._catch_up()
+
     def _catch_up(self) -> int:
-        left = self._decisions.cut_short()
-        for decision in left:
-            self._settler.settle(decision.number)
-        return len(left)
+        for decision in self._decisions.cut_short():
+            try:
+                self._settler.settle(decision.number)
+            except P3MError as error:
+                # one that cannot be carried out must not keep the others from it
+                self.troubles.append(str(error))
+            else:
+                self._caught_up += 1
+                self.decided = True
+        self.flush()
+        return self._caught_up
 
 
 def _shown(entry: Entry, made: Sequence[Decision]) -> Decision | None:
-    """The decision that may be told: while a second opinion is asked for, none."""
-    if entry.state == "second_opinion":
+    """The decision that holds; none while the picture waits for somebody who must not be influenced."""
+    if entry.state in ("second_opinion", "waiting", "spot_check"):
         return None
     return next((d for d in made if d.standing), None)
 

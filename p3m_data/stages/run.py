@@ -6,20 +6,19 @@ ledger is done, what is not is done again with the same result.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from p3m_data.errors import ConfigChanged, UsageError
-from p3m_data.pipeline.dataset import Dataset
+from p3m_data.pipeline.dataset import Dataset, key_mark
 from p3m_data.pipeline.decisions import Decisions
 from p3m_data.pipeline.engines import WorkerLost, run_local
 from p3m_data.pipeline.ledger import Ledger
 from p3m_data.stages.anonymize import Job, Outcome, find_weights
 from p3m_data.stages.config import AnonymizeConfig
-from p3m_data.stages.finish import finish
+from p3m_data.stages.finish import finish, take_away
 from p3m_data.stages.review import Desk
 from p3m_data.storage.folders import remove_leftovers, scan, unused_mattes
 from p3m_data.types import Reason, Record, Source, Status
@@ -62,7 +61,8 @@ def anonymize_folder(
     dataset.create()
     with Ledger(dataset.ledger_path, create=True) as ledger:
         _remember(ledger, dataset, photos, mattes, config)
-        key = _key(ledger, dataset)
+        key = dataset.known_key(ledger)
+        ledger.set_meta("key", key_mark(key))
         with dataset.publishing():
             for side in sides:
                 remove_leftovers(side)
@@ -79,7 +79,7 @@ def anonymize_folder(
         # a duplicate whose original went away is pending again behind the reader's back
         while ledger.counts()[Status.PENDING]:
             for record, seconds in _process(ledger.pending(), job, workers):
-                kept = ledger.commit(record)
+                kept = _commit(record, ledger, dataset)
                 progress.done += 1
                 for stage, spent in seconds.items():
                     progress.seconds[stage] = progress.seconds.get(stage, 0.0) + spent
@@ -137,20 +137,6 @@ def _remember(
     ledger.set_meta("config", settings)
 
 
-def _key(ledger: Ledger, dataset: Dataset) -> bytes:
-    """The secret of the ids. With another one than before, the same picture would be published twice."""
-    known = ledger.meta("key")
-    path = dataset.key_path
-    if known is not None and not path.exists():
-        raise UsageError(f"{path} is gone; restore it from a backup, or name another output folder")
-    key = dataset.key()
-    mark = hashlib.sha256(key).hexdigest()[:16]
-    if known is not None and known != mark:
-        raise ConfigChanged(f"{path} is not the secret that {dataset.public} was made with; restore that one")
-    ledger.set_meta("key", mark)
-    return key
-
-
 def _changed(before: dict[str, object], after: dict[str, object], prefix: str = "") -> Iterator[str]:
     for key in sorted({*before, *after}):
         old, new = before.get(key), after.get(key)
@@ -173,11 +159,26 @@ def _redo_lost(ledger: Ledger, dataset: Dataset, on_note: Callable[[str], None])
         on_note(f"{len(lost)} published pictures are not in {dataset.public} any more and are done again")
 
 
+def _commit(record: Record, ledger: Ledger, dataset: Dataset) -> Record:
+    """Store what a worker made, unless a person decided about those bytes while it was under way."""
+    if record.status is not Status.ANONYMIZED or record.id is None:
+        return ledger.commit(record)
+    with dataset.publishing():
+        if Decisions(ledger).overrules_machine(record.id):
+            take_away(dataset, record.id)
+            said = "a reviewer decided about it meanwhile, which p3mdata review carries out again"
+            waiting = {"status": Status.NEEDS_REVIEW, "reason": Reason.REVIEWED, "detail": said, "files": {}}
+            record = record.model_copy(update=waiting)
+        return ledger.commit(record)
+
+
 def _carry_out_again(ledger: Ledger, dataset: Dataset, on_note: Callable[[str], None]) -> None:
     """What people decided holds for the same bytes, whatever made the machine look at them again."""
     if Decisions(ledger).cut_short():
         with Desk.open(dataset) as desk:
             count = desk.catch_up()
+        for sentence in desk.troubles:
+            on_note(sentence)
         on_note(f"{count} decisions of reviewers were carried out again")
 
 

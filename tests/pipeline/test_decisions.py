@@ -166,60 +166,52 @@ class TestDecisions:
         with pytest.raises(StorageError, match="is damaged"):
             made.machine("p_a")
 
-    def test_one_decision_of_a_reviewer_stands(self, book: Ledger, made: Decisions) -> None:
+    def test_decisions_are_a_stack(self, book: Ledger, made: Decisions) -> None:
         a, b = put(book, "a"), put(book, "b")
-        first, other, elsewhere = decide(made, a), decide(made, a, "bob"), decide(made, b)
-        second = decide(made, a, verdict=Verdict.EXCLUDE)
-        assert standing(made, "p_a") == [second, other]
-        assert standing(made, "p_b") == [elsewhere]
-        kept = made.get(first)
-        assert kept is not None
-        assert not kept.standing
-
-    def test_a_skip_takes_nothing_back(self, book: Ledger, made: Decisions) -> None:
-        machine = put(book, "a")
-        first = decide(made, machine, outcome="second_opinion")
-        skip = decide(made, machine, verdict=Verdict.SKIP, outcome="skipped")
-        assert standing(made, "p_a") == [skip, first]
-        assert made.done_by("ann") == 1
-        last = decide(made, machine)
-        assert standing(made, "p_a") == [last]
+        first, elsewhere = decide(made, a), decide(made, b)
+        second, skip = decide(made, a, "bob"), decide(made, a, verdict=Verdict.SKIP, outcome="skipped")
+        assert standing(made, "p_a") == [skip, second, first]
+        tops = made.top("p_a"), made.top("p_b")
+        assert [top and top.number for top in tops] == [second, elsewhere]
+        made.close(second, "undone", "", standing=False)
+        top = made.top("p_a")
+        assert top is not None
+        assert top.number == first
 
     @settings(max_examples=50, deadline=None)
     @given(
         made_by=st.lists(
             st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.sampled_from(list(Verdict))),
             max_size=12,
-        )
+        ),
+        undone=st.sets(st.integers(0, 11)),
     )
-    def test_who_decided_what_stands(
-        self, tmp_path_factory: pytest.TempPathFactory, made_by: list[tuple[str, str, Verdict]]
+    def test_which_decision_holds(
+        self,
+        tmp_path_factory: pytest.TempPathFactory,
+        made_by: list[tuple[str, str, Verdict]],
+        undone: set[int],
     ) -> None:
-        """Brute force: a dictionary of each reviewer's last word on each picture."""
+        """Brute force: a list of what stands for each picture."""
         with Ledger(tmp_path_factory.mktemp("l") / "l", create=True) as book:
             book._database.execute("PRAGMA synchronous = OFF")
             made, machines = Decisions(book), {path: put(book, path) for path in "ab"}
-            last: dict[tuple[str, str], int] = {}
-            for path, reviewer, verdict in made_by:
+            stacks: dict[str, list[int]] = {"a": [], "b": []}
+            deciders: set[tuple[str, str]] = set()
+            for place, (path, reviewer, verdict) in enumerate(made_by):
                 number = decide(made, machines[path], reviewer, verdict)
-                if verdict is not Verdict.SKIP:
-                    last[path, reviewer] = number
-            for path in "ab":
-                found = [d.number for d in made.of(f"p_{path}") if d.standing and d.verdict != "skip"]
-                assert sorted(found) == sorted(n for (p, _), n in last.items() if p == path)
+                if place in undone:
+                    made.close(number, "undone", "", standing=False)
+                elif verdict is not Verdict.SKIP:
+                    stacks[path].append(number)
+                    deciders.add((path, reviewer))
+            for path, stack in stacks.items():
+                top = made.top(f"p_{path}")
+                assert (top and top.number) == (stack[-1] if stack else None)
+                assert made.overrules_machine(f"p_{path}") == bool(stack)
+            assert made.effective() == {f"p_{path}" for path, stack in stacks.items() if stack}
             for reviewer in "xyz":
-                assert made.done_by(reviewer) == sum(who == reviewer for _, who in last)
-
-    def test_overrule_leaves_one(self, book: Ledger, made: Decisions) -> None:
-        a, b = put(book, "a"), put(book, "b")
-        for reviewer in ("ann", "bob", "cat"):
-            last = decide(made, a, reviewer)
-            other = decide(made, b, reviewer)
-        made.overrule("p_a", last)
-        assert standing(made, "p_a") == [last]
-        assert len(standing(made, "p_b")) == 3
-        made.overrule("p_b", other - 2)
-        assert standing(made, "p_b") == [other - 2]
+                assert made.done_by(reviewer) == sum(who == reviewer for _, who in deciders)
 
     def test_a_note_stays_unless_there_is_a_new_one(self, book: Ledger, made: Decisions) -> None:
         decide(made, put(book, "a"))
@@ -238,37 +230,46 @@ class TestDecisions:
         assert standing(made, "p_a") == [first]
 
 
-OUTCOMES = [
-    None,
-    "published",
-    "excluded",
-    "skipped",
-    "sent_back",
-    "second_opinion",
-    "disagreement",
-    "agreed",
-    "gone",
-]
+FITS: dict[str | None, set[Status]] = {
+    "undoing": set(),
+    None: set(),
+    "published": {DONE},
+    "agreed": {DONE},
+    "excluded": {Status.EXCLUDED},
+    "sent_back": {WAITS, Status.EXCLUDED},
+    "failed": {WAITS, Status.EXCLUDED},
+    "second_opinion": {WAITS, Status.EXCLUDED},
+    "disagreement": {WAITS, Status.EXCLUDED},
+    "confirmed": set(Status),
+    "gone": set(Status),
+}
+"""What a decision's picture may be when there is nothing to carry out (again)."""
 
 
-@pytest.mark.parametrize("outcome", OUTCOMES)
+@pytest.mark.parametrize("outcome", FITS)
 @pytest.mark.parametrize("status", [WAITS, DONE, Status.EXCLUDED])
 @pytest.mark.parametrize("stands", [True, False])
 def test_what_has_to_be_carried_out_again(
     book: Ledger, made: Decisions, outcome: str | None, status: Status, stands: bool
 ) -> None:
-    """Only a decision that stands and that says whether a picture is published."""
+    """Only a decision that stands, and that the ledger does not agree with."""
     machine = put(book, "a")
     number = decide(made, machine)
-    if outcome is not None:
-        made.close(number, outcome, "", standing=stands)
-    elif not stands:
-        made.overrule("p_a", number + 1)
+    book.execute("UPDATE decision SET outcome = ?, standing = ?", outcome, stands)
     book.replace(machine.model_copy(update={"status": status}))
-    decisive = stands and outcome in (None, "published", "excluded")
+    decisive = stands and outcome != "confirmed"
     assert made.effective() == (frozenset({"p_a"}) if decisive else frozenset())
-    again = decisive and (outcome is None or status is WAITS)
+    again = stands and status not in FITS[outcome]
     assert [d.number for d in made.cut_short()] == ([number] if again else [])
+
+
+def test_only_the_newest_decision_is_carried_out_again(book: Ledger, made: Decisions) -> None:
+    machine = put(book, "a")
+    decide(made, machine, outcome="published")
+    newest = decide(made, machine, "bob")
+    assert [d.number for d in made.cut_short()] == [newest]
+    made.close(newest, "sent_back", "", standing=True)
+    assert made.cut_short() == []
 
 
 def test_the_oldest_of_what_was_cut_short_comes_first(book: Ledger, made: Decisions) -> None:

@@ -257,7 +257,7 @@ def outline_of(op: dict[str, Any]) -> list[tuple[float, float]]:
     x0, y0, x1, y1 = op["box"]
     turn = np.linspace(0, 2 * np.pi, 97)
     ring = np.stack([np.cos(turn) * (x1 - x0), np.sin(turn) * (y1 - y0)], axis=1) / 2
-    return [tuple(point) for point in (ring + [(x0 + x1) / 2, (y0 + y1) / 2]).tolist()]
+    return [tuple(point) for point in (ring + np.array([x0 + x1, y0 + y1]) / 2).tolist()]
 
 
 @settings(max_examples=100, deadline=None)

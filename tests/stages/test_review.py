@@ -354,12 +354,17 @@ def test_every_decision_can_be_undone(desk: Desk, out: Dataset, source: str, ver
 def test_another_decision_replaces_the_first(desk: Desk, out: Dataset) -> None:
     name = ids(out)["cup.png"]
     first = decide(desk, name, "no_face")
-    decide(desk, name, "exclude")
+    desk.flush()
+    before = public(out)
+    second = decide(desk, name, "exclude")
     desk.flush()
     assert name not in manifest(out)
     assert not any(name in path for path in public(out))
-    with pytest.raises(UsageError, match="does not stand"):
+    with pytest.raises(UsageError, match="followed by another"):
         desk.undo(first["number"], "anna")
+    desk.undo(second["number"], "anna")
+    desk.flush()
+    assert public(out) == before
 
 
 # spot checks
