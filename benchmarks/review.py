@@ -43,6 +43,7 @@ from p3m_data.storage.folders import scan
 from p3m_data.types import Face, Provenance, Reason, Record, Status
 
 PATIENCE = 120_000
+UNMEASURED = 5.0  # seconds; what is not measured by then is told on stderr and missing in the last column
 STROKES = 8
 MOVES = 120
 
@@ -124,6 +125,10 @@ def record_of(file: Path, name: str, key: bytes, made: Provenance) -> Record:
 
 
 def one_round(browser: Browser, dataset: Dataset, shown: int, pause: float) -> dict[str, Any]:
+    with dataset.ledger(beside_a_run=True) as ledger, ledger.writing():
+        # what an earlier round left: pictures that its browser held, and its strokes
+        ledger.execute("DELETE FROM lease")
+        ledger.execute("DELETE FROM draft")
     with served(dataset) as link:
         context = browser.new_context(viewport={"width": 1280, "height": 720})
         context.set_default_timeout(PATIENCE)
@@ -170,16 +175,19 @@ def served(dataset: Dataset) -> Iterator[str]:
 def steps(page: Page, count: int, pause: float) -> list[float]:
     """Milliseconds that the page measured for each of `count` steps to the next picture."""
     page.evaluate("performance.clearMeasures('next')")
+    measured = 0
     for number in range(count):
         before = page.evaluate("document.body.dataset.picture")
         page.keyboard.press("ArrowRight")
         expect(page.locator("body")).not_to_have_attribute("data-picture", before, timeout=PATIENCE)
         # not wait_for_function, which the page's security policy forbids
-        end = time.monotonic() + PATIENCE / 1000
-        while page.evaluate("performance.getEntriesByName('next', 'measure').length") <= number:
+        end = time.monotonic() + UNMEASURED
+        while page.evaluate("performance.getEntriesByName('next', 'measure').length") <= measured:
             if time.monotonic() > end:
-                raise P3MError(f"the page did not measure step {number}")
+                print(f"step {number} came without a measurement", file=sys.stderr, flush=True)
+                break
             page.wait_for_timeout(5)
+        measured = page.evaluate("performance.getEntriesByName('next', 'measure').length")
         if pause:
             page.wait_for_timeout(1000 * pause)
     found = page.evaluate("performance.getEntriesByName('next', 'measure').map((m) => m.duration)")

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from p3m_data.errors import DraftChanged, P3MError, PictureTaken, UnknownPicture, UsageError
+from p3m_data.errors import DatasetBusy, DraftChanged, P3MError, PictureTaken, UnknownPicture, UsageError
 from p3m_data.pipeline.queue import LEASE_SECONDS
 from p3m_data.review.bodies import (
     DRAFT_BODY,
@@ -83,6 +83,7 @@ STATUSES: tuple[tuple[type[P3MError], int], ...] = (
     (DraftChanged, 409),
     (UsageError, 400),
 )
+BUSY = "Another program keeps the dataset locked; try again in a moment."
 CANNOT_GO_ON = "p3mdata cannot read or write a file that it needs; its private folder holds the details."
 
 
@@ -377,6 +378,9 @@ def make_app(
 
     async def told(request: Request, error: Exception) -> Response:  # noqa: ARG001
         assert isinstance(error, P3MError)
+        if isinstance(error, DatasetBusy):
+            report(error)
+            return JSONResponse({"error": BUSY}, 503)
         for kind, status in STATUSES:
             if isinstance(error, kind):
                 return _sentence(error, status)

@@ -12,6 +12,7 @@ import pytest
 
 import p3m_data.review
 from p3m_data.errors import (
+    DatasetBusy,
     DraftChanged,
     PictureTaken,
     StorageError,
@@ -21,7 +22,7 @@ from p3m_data.errors import (
     WorkerFailed,
 )
 from p3m_data.review.security import HEADERS
-from p3m_data.review.server import LAYERS, page_assets
+from p3m_data.review.server import BUSY, LAYERS, page_assets
 from tests.review import ID, JPEG, PNG, READERS, RecordingDesk, Running, running
 from tests.review.routes import HOLDER, PAGE, PICTURE, READS, STROKE, WRITES, sentence
 
@@ -384,6 +385,7 @@ def test_every_answer_has_the_headers(run: Running, client: httpx.Client, desk: 
     [
         (UsageError("The note is too long."), 400, "The note is too long."),
         (PictureTaken("Bert works on it."), 409, "Bert works on it."),
+        (DatasetBusy("ledger /home/anna/set.private/ledger.sqlite is locked"), 503, BUSY),
         (UnknownPicture("p_secret"), 404, None),
         (StorageError("/private/ledger: the disk is full."), 500, None),
         (WorkerFailed("/private: no worker."), 500, None),

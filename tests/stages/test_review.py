@@ -23,6 +23,7 @@ from p3m_data.errors import (
 from p3m_data.pipeline.dataset import Dataset
 from p3m_data.stages import settle as settling
 from p3m_data.stages.review import Desk
+from p3m_data.storage.folders import write_atomic
 from p3m_data.storage.images import decode
 from p3m_data.storage.manifest import read_manifest
 from p3m_data.types import ManifestRow, Reason, Record, Status
@@ -640,3 +641,263 @@ def test_a_decision_is_about_bytes_whatever_file_holds_them(waiting: Path, tmp_p
     with Desk.open(out) as desk:
         desk.undo(number, "anna")
         assert desk.detail(name, "anna")["state"] == "waiting"
+
+
+# what somebody objected to stays away
+
+
+def objected(desk: Desk, out: Dataset) -> str:
+    """A published picture whose correction is sent back: it waits now."""
+    name = ids(out)["face.png"]
+    answer = decide(desk, name, "mask", reviewer="ben", version=draw(desk, name, DAB, reviewer="ben"))
+    assert answer["outcome"] == "sent_back"
+    return name
+
+
+def gone(out: Dataset, name: str) -> bool:
+    return not list(out.public.rglob(f"*{name}*")) and name not in manifest(out)
+
+
+def test_an_objection_outlives_a_restart(out: Dataset) -> None:
+    with Desk.open(out) as desk:
+        decide(desk, ids(out)["face.png"], "mask", mask=desk.suggestion(ids(out)["face.png"]))
+        name = objected(desk, out)
+    with Desk.open(out) as desk:
+        assert desk.catch_up() == 0
+    assert gone(out, name)
+    assert records(out)["face.png"].status is Status.NEEDS_REVIEW
+
+
+@pytest.mark.parametrize("what", ["a touched file", "a copy that sorts first"])
+def test_an_objection_outlives_another_run(waiting: Path, tmp_path: Path, what: str) -> None:
+    for side in ("photos", "mattes"):
+        shutil.copytree(waiting / side, tmp_path / side)
+    photos, mattes, out = tmp_path / "photos", tmp_path / "mattes", Dataset.at(tmp_path / "out")
+    run = ("anonymize", photos, "--mattes", mattes, "-o", out.public)
+    p3mdata(*run)
+    with Desk.open(out) as desk:
+        name = objected(desk, out)
+    if what == "a touched file":
+        os.utime(photos / "face.png", ns=(1, 1))
+    else:
+        shutil.copy(photos / "face.png", photos / "aaa.png")
+        shutil.copy(mattes / "face.png", mattes / "aaa.png")
+    p3mdata(*run)
+    assert gone(out, name)
+
+
+def test_a_copy_under_way_does_not_bring_back_what_was_excluded(
+    waiting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run took its list of decisions when it began; this one comes later."""
+    from p3m_data.pipeline.decisions import Decisions
+    from p3m_data.stages.config import AnonymizeConfig
+    from p3m_data.stages.run import anonymize_folder
+
+    for side in ("photos", "mattes", "out", "out.private"):
+        shutil.copytree(waiting / side, tmp_path / side)
+    out = Dataset.at(tmp_path / "out")
+    with out.ledger() as ledger:
+        photos, mattes = Path(str(ledger.meta("photos"))), Path(str(ledger.meta("mattes")))
+    name = ids(out)["face.png"]
+    with Desk.open(out) as desk:
+        decide(desk, name, "exclude")
+    with out.ledger(beside_a_run=True) as ledger, ledger.writing():
+        ledger.execute("UPDATE picture SET status = 'pending', id = NULL WHERE id = ?", name)
+    monkeypatch.setattr(Decisions, "effective", lambda _self: frozenset())
+    anonymize_folder(photos, out, AnonymizeConfig(), mattes=mattes)
+    assert gone(out, name)
+    assert records(out)["face.png"].status is Status.EXCLUDED
+
+
+def test_a_slower_decision_does_not_win_over_a_newer_one(
+    out: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two desks: while the first blurs, somebody excludes the picture at the second."""
+    name = ids(out)["blurred.png"]
+    with Desk.open(out) as slow, Desk.open(out) as fast:
+        fast.catch_up()
+        real = settling.blur_until_clean
+
+        def meanwhile(*args: Any, **options: Any) -> Any:
+            monkeypatch.setattr(settling, "blur_until_clean", real)
+            assert decide(fast, name, "exclude", reviewer="ben")["outcome"] == "excluded"
+            return real(*args, **options)
+
+        monkeypatch.setattr(settling, "blur_until_clean", meanwhile)
+        assert decide(slow, name, "accept")["outcome"] == "overtaken"
+    assert gone(out, name)
+    assert records(out)["blurred.png"].status is Status.EXCLUDED
+
+
+def test_undone_while_it_is_carried_out(out: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = ids(out)["blurred.png"]
+    with Desk.open(out) as slow, Desk.open(out) as fast:
+        fast.catch_up()
+        real = settling.blur_until_clean
+
+        def meanwhile(*args: Any, **options: Any) -> Any:
+            monkeypatch.setattr(settling, "blur_until_clean", real)
+            fast.undo(fast.decisions(1)[0]["number"], "anna")
+            return real(*args, **options)
+
+        monkeypatch.setattr(settling, "blur_until_clean", meanwhile)
+        decide(slow, name, "accept")
+    assert gone(out, name)
+    assert records(out)["blurred.png"].status is Status.NEEDS_REVIEW
+
+
+def test_undo_brings_back_what_held_before(desk: Desk, out: Dataset) -> None:
+    """The machine published it, anna left it out, ben took it in: without ben it is left out."""
+    name = ids(out)["face.png"]
+    decide(desk, name, "exclude")
+    answer = decide(desk, name, "accept", reviewer="ben")
+    assert answer["outcome"] == "published"
+    desk.undo(answer["number"], "ben")
+    desk.flush()
+    assert gone(out, name)
+    assert records(out)["face.png"].status is Status.EXCLUDED
+
+
+def test_killed_in_undo(out: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    name = ids(out)["cup.png"]
+    desk = Desk.open(out)
+    number = decide(desk, name, "no_face")["number"]
+    with monkeypatch.context() as patch:
+        patch.setattr(settling.Settler, "_back_to_machine", killed)
+        with pytest.raises(Killed):
+            desk.undo(number, "anna")
+    desk._work.submit(desk._close_networks)
+    desk._work.shutdown()
+    desk._ledger.close()
+    with Desk.open(out) as desk:
+        assert desk.catch_up() == 1
+        assert desk.detail(name, "anna")["state"] == "waiting"
+    assert gone(out, name)
+
+
+def test_killed_between_the_row_and_the_files(out: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    name = ids(out)["face.png"]
+    desk = Desk.open(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(settling, "take_away", killed)
+        with pytest.raises(Killed):
+            decide(desk, name, "exclude")
+    desk._work.submit(desk._close_networks)
+    desk._work.shutdown()
+    desk._ledger.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        patch.setattr(os, "rename", killed)
+        patch.setattr(Path, "replace", killed)
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(Killed):
+            write_atomic(out.train / "blurred_image" / f"{name}.png", b"a face")
+    (leftover,) = (file for file in (out.train / "blurred_image").iterdir() if file.name.startswith("."))
+    with Desk.open(out) as desk:
+        desk.catch_up()
+    assert gone(out, name)
+    assert records(out)["face.png"].status is Status.EXCLUDED
+    assert not leftover.exists()
+
+
+def test_one_decision_that_cannot_be_carried_out_does_not_keep_others_from_it(
+    waiting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for side in ("photos", "mattes"):
+        shutil.copytree(waiting / side, tmp_path / side)
+    photos, out = tmp_path / "photos", Dataset.at(tmp_path / "out")
+    p3mdata("anonymize", photos, "--mattes", tmp_path / "mattes", "-o", out.public)
+    name = ids(out)
+    desk = Desk.open(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(settling.Settler, "_settle", lambda *_: settling.Result("none", ""))
+        decide(desk, name["cup.png"], "no_face")
+        decide(desk, name["face.png"], "exclude")
+    desk.close()
+    (photos / "cup.png").unlink()
+    with Desk.open(out) as desk:
+        assert desk.catch_up() == 1
+        assert len(desk.troubles) == 1
+        assert "cannot be opened any more" in desk.troubles[0]
+    assert gone(out, name["face.png"])
+    assert gone(out, name["cup.png"])
+    with Desk.open(out) as desk:
+        assert desk.catch_up() == 0
+
+
+def test_undo_of_a_picture_whose_file_changed(waiting: Path, tmp_path: Path) -> None:
+    """Nothing is published of what lies there now, under whatever id."""
+    for side in ("photos", "mattes"):
+        shutil.copytree(waiting / side, tmp_path / side)
+    photos, out = tmp_path / "photos", Dataset.at(tmp_path / "out")
+    p3mdata("anonymize", photos, "--mattes", tmp_path / "mattes", "-o", out.public)
+    with Desk.open(out) as desk:
+        name = ids(out)["face.jpg"]
+        number = decide(desk, name, "exclude")["number"]
+        before = set(public(out)) - {"manifest.jsonl"}
+        (photos / "face.jpg").write_bytes((photos / "face.jpg").read_bytes() + b"\0")
+        desk.undo(number, "anna")
+    assert set(public(out)) - {"manifest.jsonl"} == before
+    assert records(out)["face.jpg"].status is Status.NEEDS_REVIEW
+
+
+def test_a_part_that_only_one_of_two_masked_is_a_disagreement(both: Desk, out: Dataset) -> None:
+    """However small it is beside the rest: it may be a face that the other one did not see."""
+    name = ids(out)["cup.png"]
+    one = np.zeros((160, 160), bool)
+    one[20:120, 20:120] = True
+    more = one.copy()
+    more[140:150, 140:150] = True
+    decide(both, name, "mask", "anna", mask=one)
+    assert decide(both, name, "mask", "ben", mask=more)["outcome"] == "disagreement"
+
+
+def test_two_masks_that_agree_are_published_together(both: Desk, out: Dataset) -> None:
+    name = ids(out)["cup.png"]
+    one, other = np.zeros((160, 160), bool), np.zeros((160, 160), bool)
+    one[20:120, 20:120] = other[22:122, 20:120] = True
+    decide(both, name, "mask", "anna", mask=one)
+    assert decide(both, name, "mask", "ben", mask=other)["outcome"] == "agreed"
+    assert np.array_equal(facemask(out, name), one | other)
+
+
+def test_what_one_lets_pass_the_other_must_let_pass_too(both: Desk, out: Dataset) -> None:
+    name = ids(out)["soft.png"]
+    mask = np.zeros((300, 300), bool)
+    mask[280:290, 20:40] = True
+    waive = ["faces_left", "detail_left", "transition_untouched"]
+    assert decide(both, name, "mask", "anna", mask=mask, waive=waive)["outcome"] == "second_opinion"
+    assert decide(both, name, "mask", "ben", mask=mask)["outcome"] == "sent_back"
+    both.flush()
+    assert gone(out, name)
+
+
+def test_the_second_is_told_nothing_of_the_first(both: Desk, out: Dataset) -> None:
+    name = ids(out)["soft.png"]
+    machine = records(out)["soft.png"]
+    decide(both, name, "mask", "anna", version=draw(both, name, DAB), note="I tried")
+    decide(both, name, "no_face", "anna", note="a secret", waive=["faces_left", "detail_left"])
+    told = json.dumps([both.detail(name, "ben"), both.decisions(9), both.listing(None, None, 0, 9, "ben")])
+    for word in ("a secret", "I tried", "sent_back", '"no_face"', '"mask"'):
+        assert word not in told
+    assert both.detail(name, "ben")["reason"] == machine.reason
+
+
+def test_the_secret_of_the_ids_is_never_made_anew(out: Dataset) -> None:
+    out.key_path.unlink()
+    with pytest.raises(UsageError, match="restore it from a backup"):
+        Desk.open(out)
+    assert not out.key_path.exists()
