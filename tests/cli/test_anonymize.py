@@ -128,6 +128,7 @@ def test_the_same_command_again_changes_nothing(bad_run: BadRun) -> None:
         "pending": 0,
         "anonymized": 2,
         "needs_review": 1,
+        "excluded": 0,
         "failed": 7,
         "duplicate": 1,
     }

@@ -24,9 +24,12 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 Sit = Callable[..., Reviewer]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium; without one the test skips, in CI it fails."""
+    """Debian's Chromium; without one the test skips, in CI it fails.
+
+    For one module only: while Playwright runs, no other test can have an event loop in this thread.
+    """
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         message = "no Chromium is installed: apt-get install chromium"

@@ -11,6 +11,8 @@ export class Deck {
     this.ahead = [];
     this.past = [];
     this.pictures = new Map();
+    /** Pictures on their way, by id. */
+    this.coming = new Map();
     this.filter = {};
     /** Pictures that this tab is done with, or whose decision is on its way. */
     this.gone = new Set();
@@ -129,12 +131,26 @@ export class Deck {
 
   /** A picture with the layers that it needs first. */
   async get(id) {
-    if (!this.pictures.has(id)) await this.fresh(id);
-    const picture = this.pictures.get(id);
+    const picture = this.pictures.get(id) ?? (await this.once(id));
     await Promise.all(picture.first.map((name) => picture.need(name)));
     return picture;
   }
 
+  /** Loads a picture that is not in memory; who asks again meanwhile gets the same one. */
+  once(id) {
+    if (!this.coming.has(id)) {
+      const job = this.load(id).then((picture) => {
+        const there = this.pictures.get(id);
+        if (there) picture.dispose();
+        else this.pictures.set(id, picture);
+        return there ?? picture;
+      });
+      this.coming.set(id, job.finally(() => this.coming.delete(id)));
+    }
+    return this.coming.get(id);
+  }
+
+  /** Loads a picture anew, in place of the one in memory. */
   async fresh(id) {
     const picture = await this.load(id);
     this.pictures.get(id)?.dispose();
