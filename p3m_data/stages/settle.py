@@ -145,7 +145,7 @@ class Settler:
     def _restore(self, decision: Decision) -> None:
         """Take `decision` off the stack."""
         name = decision.id
-        below = next((d for d in reversed(self._standing(name)) if d.number != decision.number), None)
+        below = next((d for d in self._standing(name) if d.number != decision.number), None)
         if below is None or below.outcome == "confirmed":
             self._back_to_machine(name)
         else:
@@ -159,6 +159,10 @@ class Settler:
             self._carry_out(below)
         elif below is not None and below.outcome is None:
             self._settle(below)
+        elif below is not None and below.outcome in ("second_opinion", "disagreement"):
+            machine = self._machine(name)
+            if machine is not None:
+                self._ledger.replace(machine)
         elif below is not None and below.outcome in ("sent_back", "failed"):
             self._hold_back(below, Result(below.outcome, below.said, below.findings))
 
@@ -358,6 +362,7 @@ class Settler:
         return machine.model_copy(update={"source": current.source, "matte": current.matte})
 
     def _standing(self, name: str) -> list[Decision]:
+        """The stack, the newest decision first."""
         return [d for d in self._decisions.of(name) if d.standing and d.verdict is not Verdict.SKIP]
 
     def _state(self, name: str) -> str | None:

@@ -467,6 +467,10 @@ def test_a_disagreement_is_shown_and_settled(both: Desk, out: Dataset) -> None:
     both.undo(settled["number"], "carla")
     both.flush()
     assert public(out) == before
+    detail = both.detail(name, "carla")
+    assert detail["state"] == "disagreement"
+    assert [o["by"] for o in detail["opinions"]] == ["anna", "ben"]
+    assert records(out)["blurred.png"].reason is Reason.NO_LANDMARKS
 
 
 def test_masks_that_nearly_agree_are_the_same_opinion(both: Desk, out: Dataset) -> None:
@@ -757,6 +761,26 @@ def test_undo_brings_back_what_held_before(desk: Desk, out: Dataset) -> None:
     desk.flush()
     assert gone(out, name)
     assert records(out)["face.png"].status is Status.EXCLUDED
+
+
+def test_undo_goes_down_step_by_step(desk: Desk, out: Dataset) -> None:
+    """After each undo the public side and the ledger are what they were before that decision."""
+    name = ids(out)["face.png"]
+    states, numbers = [], []
+    for reviewer, verdict in (
+        ("anna", "exclude"),
+        ("ben", "accept"),
+        ("carla", "exclude"),
+        ("anna", "no_face"),
+    ):
+        desk.flush()
+        states.append((public(out), records(out)))
+        numbers.append(decide(desk, name, verdict, reviewer=reviewer)["number"])
+    for number, (files, rows) in zip(reversed(numbers), reversed(states), strict=True):
+        desk.undo(number, "anna")
+        desk.flush()
+        assert public(out) == files
+        assert records(out) == rows
 
 
 def test_killed_in_undo(out: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
