@@ -7,6 +7,7 @@ import os
 import select
 import sys
 import traceback
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -33,22 +34,32 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are in `COMMANDS`; errors become one line on stderr and an exit code."""
+class LazyCommands(click.Group):
+    """A group that imports a command of its `table` when it is used."""
+
+    def table(self) -> Mapping[str, Lazy]:
+        raise NotImplementedError
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(COMMANDS)
+        return list(self.table())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.table():
             return None
-        module, attribute = COMMANDS[cmd_name].target.split(":")
+        module, attribute = self.table()[cmd_name].target.split(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+            formatter.write_dl([(name, command.help) for name, command in self.table().items()])
+
+
+class LazyGroup(LazyCommands):
+    """The commands in `COMMANDS`; errors become one line on stderr and an exit code."""
+
+    def table(self) -> Mapping[str, Lazy]:
+        return COMMANDS
 
     def invoke(self, ctx: click.Context) -> Any:
         _print_any_name()

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from p3m_data.cli.main import Lazy
+from p3m_data.cli.main import Lazy, LazyCommands
 
 if TYPE_CHECKING:
     from p3m_data.pipeline.dataset import Dataset
@@ -39,7 +38,7 @@ FAILED = 3
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class ReviewGroup(click.Group):
+class ReviewGroup(LazyCommands):
     """Serves when the first word is no command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -49,19 +48,8 @@ class ReviewGroup(click.Group):
             args = ["serve", *args]
         return super().parse_args(ctx, args)
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(SUBCOMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in SUBCOMMANDS:
-            return None
-        module, attribute = SUBCOMMANDS[cmd_name].target.split(":")
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.help) for name, command in SUBCOMMANDS.items()])
+    def table(self) -> Mapping[str, Lazy]:
+        return SUBCOMMANDS
 
 
 def on_behalf(command: Command) -> Command:

@@ -14,7 +14,6 @@ from p3m_data.pipeline.ledger import Ledger
 from p3m_data.types import Reason
 
 STATES = ("waiting", "skipped", "second_opinion", "disagreement", "spot_check", "decided")
-OPEN = tuple(state for state in STATES if state != "decided")
 
 LEASE_SECONDS = 120.0
 """A reviewer who is silent for so long has left, and somebody else may get the picture."""

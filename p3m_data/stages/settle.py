@@ -36,16 +36,6 @@ AGREEMENT = 0.85
 
 
 DREW = {Verdict.ACCEPT, Verdict.MASK}
-WAITS = {
-    Reason.NO_FACE,
-    Reason.NO_LANDMARKS,
-    Reason.LANDMARKS_DISAGREE,
-    Reason.ALREADY_OBFUSCATED,
-    Reason.MASK_TOO_SMALL,
-    Reason.FACE_REMAINS,
-    Reason.NOT_AS_WRITTEN,
-    Reason.REVIEWED,
-}
 
 _STATES: dict[str | None, str] = {
     "second_opinion": "second_opinion",
@@ -308,7 +298,7 @@ class Settler:
         machine = self._machine(decision.id)
         waiting = {"status": Status.NEEDS_REVIEW, "detail": result.said, "files": {}}
         if known is None:
-            known = {} if machine and machine.reason in WAITS else {"reason": Reason.REVIEWED}
+            known = {} if machine and machine.status is Status.NEEDS_REVIEW else {"reason": Reason.REVIEWED}
         with self._ledger.writing():
             if machine is not None and self._holds(decision):
                 self._ledger.replace(machine.model_copy(update=waiting | dict(known)))

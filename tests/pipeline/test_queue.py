@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from p3m_data.errors import PictureTaken, UnknownPicture
 from p3m_data.pipeline.decisions import Decisions, Verdict
 from p3m_data.pipeline.ledger import Ledger
-from p3m_data.pipeline.queue import LEASE_SECONDS, OPEN, STATES, Queue
+from p3m_data.pipeline.queue import LEASE_SECONDS, STATES, Queue
 from p3m_data.types import Reason, Record, Source, Status
+
+OPEN = tuple(state for state in STATES if state != "decided")
 
 WAITS, DONE = Status.NEEDS_REVIEW, Status.ANONYMIZED
 

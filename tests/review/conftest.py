@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from p3m_data.pipeline.dataset import Dataset
 from p3m_data.stages.review import Desk
 from tests.review import Running, running
 from tests.review.browser import Reviewer
-from tests.stages.conftest import waiting
+from tests.stages.conftest import desk, out, waiting
 
-__all__ = ["waiting"]
+__all__ = ["desk", "out", "waiting"]
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -42,20 +41,6 @@ def chromium() -> Iterator[Browser]:
         )
         yield browser
         browser.close()
-
-
-@pytest.fixture
-def out(waiting: Path, tmp_path: Path) -> Dataset:
-    """A copy of the dataset that waits, made from the same photos."""
-    for side in ("out", "out.private"):
-        shutil.copytree(waiting / side, tmp_path / side)
-    return Dataset.at(tmp_path / "out")
-
-
-@pytest.fixture
-def desk(out: Dataset) -> Iterator[Desk]:
-    with Desk.open(out) as made:
-        yield made
 
 
 @pytest.fixture

@@ -502,6 +502,21 @@ def test_the_share_is_remembered(out: Dataset) -> None:
 # whatever happens
 
 
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def killed(*_: object, **__: object) -> None:
+    raise Killed
+
+
+def abandon(desk: Desk) -> None:
+    """Leave a desk as a kill does: nothing more is carried out or written."""
+    desk._work.submit(desk._close_networks)
+    desk._work.shutdown()
+    desk._ledger.close()
+
+
 @pytest.mark.parametrize("moment", ["stored", "withdrawn", "verified", "written", "sheet"])
 @pytest.mark.parametrize(
     ("source", "verdict"), [("blurred.png", "accept"), ("face.png", "exclude"), ("cup.png", "no_face")]
@@ -521,12 +536,6 @@ def test_a_decision_cut_short_is_carried_out_later(
     calm = Dataset.at(tmp_path / "calm")
     with Desk.open(calm) as desk:
         decide(desk, name, verdict)
-
-    class Killed(BaseException):
-        pass
-
-    def killed(*_: object, **__: object) -> None:
-        raise Killed
 
     def after(function: Callable[..., Any]) -> Callable[..., Any]:
         def work(*args: Any, **options: Any) -> Any:
@@ -553,9 +562,7 @@ def test_a_decision_cut_short_is_carried_out_later(
         else:
             with pytest.raises(Killed):
                 decide(desk, name, verdict)
-        desk._work.submit(desk._close_networks)
-        desk._work.shutdown()
-        desk._ledger.close()
+        abandon(desk)
     with Desk.open(out) as desk:
         desk.catch_up()
     assert public(out) == public(calm)
@@ -784,12 +791,6 @@ def test_undo_goes_down_step_by_step(desk: Desk, out: Dataset) -> None:
 
 
 def test_killed_in_undo(out: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Killed(BaseException):
-        pass
-
-    def killed(*_: object) -> None:
-        raise Killed
-
     name = ids(out)["cup.png"]
     desk = Desk.open(out)
     number = decide(desk, name, "no_face")["number"]
@@ -797,9 +798,7 @@ def test_killed_in_undo(out: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(settling.Settler, "_back_to_machine", killed)
         with pytest.raises(Killed):
             desk.undo(number, "anna")
-    desk._work.submit(desk._close_networks)
-    desk._work.shutdown()
-    desk._ledger.close()
+    abandon(desk)
     with Desk.open(out) as desk:
         assert desk.catch_up() == 1
         assert desk.detail(name, "anna")["state"] == "waiting"
@@ -807,21 +806,13 @@ def test_killed_in_undo(out: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_killed_between_the_row_and_the_files(out: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Killed(BaseException):
-        pass
-
-    def killed(*_: object) -> None:
-        raise Killed
-
     name = ids(out)["face.png"]
     desk = Desk.open(out)
     with monkeypatch.context() as patch:
         patch.setattr(settling, "take_away", killed)
         with pytest.raises(Killed):
             decide(desk, name, "exclude")
-    desk._work.submit(desk._close_networks)
-    desk._work.shutdown()
-    desk._ledger.close()
+    abandon(desk)
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", killed)
         patch.setattr(os, "rename", killed)
