@@ -1,13 +1,14 @@
 # make demo   install what the main job needs and anonymize sample portraits
 # make test   every check: lint, types, floors, tests (what CI runs)
 # make lint   ruff, mypy, import-linter        make bench   figures of benchmarks/
+# make fuzz   malformed files for every loader, FUZZ_SECONDS each (fuzz/README.md)
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-quick test-face-alignment lint bench clean
+.PHONY: demo test test-quick test-face-alignment lint bench torture fuzz clean
 
 $(VENV)/.core: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,7 +20,7 @@ $(VENV)/.demo: $(VENV)/.core
 	touch $@
 
 $(VENV)/.test: $(VENV)/.core
-	$(INSTALL) -e '.[test,demo,review]'
+	$(INSTALL) -e '.[test,demo,review,audit]'
 	touch $@
 
 demo: $(VENV)/.demo
@@ -53,8 +54,24 @@ $(VENV)-torch/.done: setup.cfg constraints.txt
 test-face-alignment: $(VENV)-torch/.done
 	$(VENV)-torch/bin/python -m pytest tests/faces/landmarkers/test_face_alignment.py
 
+# the fuzzer instruments what it imports, which the test environment must not depend on
+$(VENV)-fuzz/.done: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)-fuzz
+	$(VENV)-fuzz/bin/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0
+	$(VENV)-fuzz/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[review]'
+	echo '*' > $(VENV)-fuzz/.gitignore
+	touch $@
+
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)-fuzz/.done
+	$(VENV)-fuzz/bin/python -m fuzz all $(FUZZ_SECONDS)
+
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/anonymize.py
 
+# a quarter of an hour: 200 runs are killed at random moments
+torture: $(VENV)/.test
+	$(BIN)/python benchmarks/torture.py --kills 200 --seed 1
+
 clean:
-	rm -rf $(VENV) $(VENV)-torch demo build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-torch $(VENV)-fuzz fuzz/findings demo build dist *.egg-info

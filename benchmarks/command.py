@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from common import REPOSITORY, run_command
+
+from p3m_data.errors import P3MError
 
 HELP_RUNS = 7
 NEVER_INSTALLED = shutil.ignore_patterns(
@@ -22,6 +25,17 @@ def help_seconds() -> float:
     """Median wall time of `p3mdata --help` in a new process."""
     command = Path(sys.executable).with_name("p3mdata")
     return statistics.median(_timed([command, "--help"]) for _ in range(HELP_RUNS))
+
+
+def anonymized(photos: Path, mattes: Path | None, public: Path) -> Path:
+    """`public`, made by `p3mdata anonymize`; pictures may wait for a person."""
+    command = [Path(sys.executable).with_name("p3mdata"), "anonymize", photos, "-o", public, "--json"]
+    done = subprocess.run(
+        [*command, *(["--mattes", mattes] if mattes else [])], capture_output=True, text=True
+    )
+    if done.returncode not in (0, 1):
+        raise P3MError(f"p3mdata anonymize ended with status {done.returncode}: {done.stderr.strip()}")
+    return public
 
 
 def install(scratch: Path) -> dict[str, Any]:

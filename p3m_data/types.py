@@ -44,6 +44,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     MATTE_MISMATCH = "matte_mismatch"
     WORKER_LOST = "worker_lost"
+    TIMED_OUT = "timed_out"
     SAME_BYTES = "same_bytes"
     ACCEPTED_NO_FACE = "accepted_no_face"
     REVIEWED = "reviewed"

@@ -25,3 +25,9 @@ def test_data() -> Path:
 @pytest.fixture(scope="session")
 def portraits(test_data: Path) -> Path:
     return test_data / "portraits"
+
+
+@pytest.fixture(scope="session")
+def odd(test_data: Path) -> Path:
+    """Folder of odd, malformed and malicious pictures; `SOURCES.csv` says what each of them is."""
+    return test_data / "odd"

@@ -66,6 +66,13 @@ PLACES = {
     "--weights", "weights_by_path", multiple=True, metavar="NAME=FILE", help="Use this weights file."
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one for each CPU]")
+@click.option(
+    "--time-limit",
+    type=click.IntRange(0, 1_000_000),
+    default=600,
+    metavar="SECONDS",
+    help="A picture that takes longer, twice, has failed; 0: no limit.  [default: 600]",
+)
 @click.option("--retry-failed", is_flag=True, help="Try pictures again that failed in an earlier run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def anonymize(
@@ -76,6 +83,7 @@ def anonymize(
     config_file: Path | None,
     weights_by_path: tuple[str, ...],
     workers: int | None,
+    time_limit: int,
     retry_failed: bool,
     as_json: bool,
     **settings: Any,
@@ -100,6 +108,7 @@ def anonymize(
             mattes=mattes,
             workers=workers or _cpus(),
             retry_failed=retry_failed,
+            time_limit=time_limit or None,
             weights_by_path=_named_paths(weights_by_path),
             on_progress=meter.show,
             on_note=meter.note,

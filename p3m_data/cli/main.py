@@ -30,6 +30,7 @@ COMMANDS = {
     "anonymize": Lazy("p3m_data.cli.anonymize:anonymize", "Blur every face in a folder of portraits."),
     "review": Lazy("p3m_data.cli.review:review", "Decide in the browser what the machine could not."),
     "status": Lazy("p3m_data.cli.status:status", "Tell how far a dataset is and what waits for a person."),
+    "validate": Lazy("p3m_data.cli.validate:validate", "Check that a dataset is right."),
     "weights": Lazy("p3m_data.cli.weights:weights", "List or fetch the files of the networks."),
 }
 

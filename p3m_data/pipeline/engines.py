@@ -1,7 +1,8 @@
 """Who does the work: the local engine maps items in spawned processes and survives the loss of any of them.
 
 Each worker is one process and one pipe. The driver alone decides what is in flight; a worker answers its
-items in the order they were sent, so the first unanswered one is what it worked on when it died.
+items in the order they were sent, so the first unanswered one is what it worked on when it died, or what
+it hangs on when its time is over.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -37,15 +39,23 @@ STARTS = 3
 OUT_OF_MEMORY = 77
 """Exit status of a worker that raised MemoryError: like a kill, it costs one item."""
 
+LONGEST_WAIT = 3600.0
+"""Seconds to wait for answers before looking at the clock again."""
+
 PATIENCE = 5.0
-"""Seconds for a worker to end before it is killed."""
+"""Seconds for a worker to end before it is killed, and to be gone then."""
 
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """In place of a result: two workers died over this item. `detail` is a sentence."""
+    """In place of a result: two workers were lost over this item. `detail` is a sentence."""
 
     detail: str
+
+
+@dataclass(frozen=True)
+class TimedOut(WorkerLost):
+    """The second one was killed because it had no answer within the time limit."""
 
 
 class ItemFailed(RuntimeError):
@@ -53,13 +63,19 @@ class ItemFailed(RuntimeError):
 
 
 def run_local(
-    items: Iterable[T], setup: Callable[[], Callable[[T], R]], workers: int, *, window: int = 4
+    items: Iterable[T],
+    setup: Callable[[], Callable[[T], R]],
+    workers: int,
+    *,
+    window: int = 4,
+    time_limit: float | None = None,
 ) -> Iterator[tuple[T, R | WorkerLost]]:
     """Pairs of each item and `setup()(item)`, as they are done, from at most `workers` spawned processes.
 
     `setup` and what it returns run in the workers, `setup` once in each; it, the items and the results must
     be picklable. At most `workers * window` items are taken and not yet yielded, so `items` may be endless.
-    A worker that dies is replaced and its item tried once more with a worker to itself.
+    A worker that dies is replaced and its item tried once more with a worker to itself. So is one that takes
+    longer than `time_limit` seconds for an item or to get ready: a busy or sleeping machine is slow once.
 
     Raises what `setup` raises, `StorageError` as the function raises it, `ItemFailed` for its other
     exceptions, `WorkerFailed` when workers die before they are ready. Workers end with the iterator, and
@@ -67,7 +83,9 @@ def run_local(
     """
     if workers < 1 or window < 1:
         raise ValueError(f"workers and window must be at least 1, not {workers} and {window}")
-    pool = _Pool(iter(items), setup, workers, window)
+    if time_limit is not None and not time_limit > 0:
+        raise ValueError(f"the time limit must be more than 0 seconds, not {time_limit}")
+    pool = _Pool(iter(items), setup, workers, window, time_limit)
     try:
         yield from pool.results()
     finally:
@@ -82,27 +100,35 @@ class _Worker(Generic[T]):
     """It retries an item that a worker died over, and gets no other meanwhile."""
     queue: deque[T] = field(default_factory=deque)
     ready: bool = False
+    since: float = field(default_factory=time.monotonic)
+    """When it began what it does now."""
 
 
 class _Pool(Generic[T, R]):
     def __init__(
-        self, items: Iterator[T], setup: Callable[[], Callable[[T], R]], size: int, window: int
+        self,
+        items: Iterator[T],
+        setup: Callable[[], Callable[[T], R]],
+        size: int,
+        window: int,
+        time_limit: float | None,
     ) -> None:
         self._items = items
         self._setup = setup
         self._size = size
         self._window = window
+        self._time_limit = time_limit
         self._workers: list[_Worker[T]] = []
         self._returned: deque[T] = deque()
         """Items that waited behind the one their worker died over."""
         self._suspects: deque[T] = deque()
-        """Items that one worker died over."""
+        """Items that one worker was lost over."""
         self._failed_starts = 0
 
     def results(self) -> Iterator[tuple[T, R | WorkerLost]]:
         self._hand_out()
         while busy := {worker.pipe: worker for worker in self._workers if worker.queue}:
-            for pipe in connection.wait(list(busy)):
+            for pipe in connection.wait(list(busy), self._time_left()):
                 worker = busy[cast(Connection, pipe)]
                 try:
                     answer = worker.pipe.recv_bytes()
@@ -111,6 +137,25 @@ class _Pool(Generic[T, R]):
                 else:
                     yield from self._take(worker, answer)
                 self._hand_out()
+            for worker in self._overdue():
+                worker.process.kill()
+                yield from self._bury(worker, late=True)
+                self._hand_out()
+
+    def _time_left(self) -> float | None:
+        """Seconds until the time of a worker may be over; None when there is no limit."""
+        if self._time_limit is None:
+            return None
+        oldest = min(worker.since for worker in self._workers if worker.queue)
+        # the system's own waiting takes no number of any size
+        return min(max(0.0, oldest + self._time_limit - time.monotonic()), LONGEST_WAIT)
+
+    def _overdue(self) -> list[_Worker[T]]:
+        """Workers whose time is over and who have not answered; a late answer is one, and so is a death."""
+        if self._time_limit is None:
+            return []
+        began = time.monotonic() - self._time_limit
+        return [w for w in self._workers if w.queue and w.since <= began and not w.pipe.poll()]
 
     def stop(self) -> None:
         for worker in self._workers:
@@ -155,6 +200,8 @@ class _Pool(Generic[T, R]):
 
     def _send(self, worker: _Worker[T], item: T) -> None:
         message = pickle.dumps(item)
+        if worker.ready and not worker.queue:
+            worker.since = time.monotonic()
         worker.queue.append(item)
         # a worker that is already dead says so when its answer is read, and the item comes back
         with suppress(OSError):
@@ -162,6 +209,7 @@ class _Pool(Generic[T, R]):
 
     def _take(self, worker: _Worker[T], answer: bytes) -> Iterator[tuple[T, R | WorkerLost]]:
         kind, content = pickle.loads(answer)
+        worker.since = time.monotonic()
         if kind == "ready":
             worker.ready = True
             self._failed_starts = 0
@@ -174,9 +222,11 @@ class _Pool(Generic[T, R]):
             item = repr(worker.queue[0])[:300]
             raise ItemFailed(f"{item}: {type(content).__name__}: {content}") from content
 
-    def _bury(self, worker: _Worker[T]) -> Iterator[tuple[T, R | WorkerLost]]:
+    def _bury(self, worker: _Worker[T], *, late: bool = False) -> Iterator[tuple[T, R | WorkerLost]]:
         self._workers.remove(worker)
         cause = _cause(_end(worker))
+        if late:
+            cause = f"had no answer after {self._time_limit:g} seconds"
         if not worker.ready:
             self._failed_starts += 1
             if self._failed_starts == STARTS:
@@ -189,18 +239,22 @@ class _Pool(Generic[T, R]):
         suspect = worker.queue.popleft()
         self._returned.extend(worker.queue)
         if worker.alone:
-            yield suspect, WorkerLost(f"Two worker processes were lost over it; the second one {cause}.")
+            kind = TimedOut if late else WorkerLost
+            yield suspect, kind(f"Two worker processes were lost over it; the second one {cause}.")
         else:
             self._suspects.append(suspect)
 
 
 def _end(worker: _Worker[Any]) -> int | None:
-    """Wait until a worker that has died, or was told to, is gone; its exit status."""
+    """Wait until a worker that has died, or was told to, is gone; its exit status, None where it stays."""
     worker.pipe.close()
     worker.process.join(PATIENCE)
     if worker.process.is_alive():
         worker.process.kill()
-        worker.process.join()
+        worker.process.join(PATIENCE)
+    if worker.process.is_alive():
+        # the kernel holds a process that reads from a disk or server which has gone away
+        return None
     status = worker.process.exitcode
     worker.process.close()
     return status

@@ -32,6 +32,7 @@ REASON_WORDS: dict[Reason, str] = {
     Reason.TOO_LARGE: "the picture is larger than the limit that was set",
     Reason.MATTE_MISMATCH: "the matte does not fit its picture",
     Reason.WORKER_LOST: "the program crashed on this picture or ran out of memory",
+    Reason.TIMED_OUT: "the program did not finish this picture in the time that it was given",
     Reason.SAME_BYTES: "the same file as another picture",
     Reason.ACCEPTED_NO_FACE: "no face was found, and the operator accepts such pictures without a look",
     Reason.REVIEWED: "a reviewer decided what is masked",

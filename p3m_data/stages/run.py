@@ -14,7 +14,7 @@ from pathlib import Path
 from p3m_data.errors import ConfigChanged, UsageError
 from p3m_data.pipeline.dataset import Dataset, key_mark
 from p3m_data.pipeline.decisions import Decisions
-from p3m_data.pipeline.engines import WorkerLost, run_local
+from p3m_data.pipeline.engines import TimedOut, WorkerLost, run_local
 from p3m_data.pipeline.ledger import Ledger
 from p3m_data.stages.anonymize import Job, Outcome, find_weights
 from p3m_data.stages.config import AnonymizeConfig
@@ -43,13 +43,15 @@ def anonymize_folder(
     mattes: Path | None = None,
     workers: int = 1,
     retry_failed: bool = False,
+    time_limit: float | None = None,
     weights_by_path: dict[str, Path] | None = None,
     on_progress: Callable[[Progress, Record | None], None] = lambda _progress, _record: None,
     on_note: Callable[[str], None] = lambda _note: None,
 ) -> None:
     """Anonymizes every picture under `photos` into `dataset`, going on where an earlier run stopped.
 
-    `mattes`: folder with the pictures' mattes. `on_note` gets sentences a person should see.
+    `mattes`: folder with the pictures' mattes. `time_limit`: seconds for a picture, as the engine takes it.
+    `on_note` gets sentences a person should see.
     Raises `UsageError`, `ConfigChanged`, `DatasetBusy`, `WeightsError` before anything is written to the
     public side, and `StorageError` when a disk is full; bad pictures are rows in the ledger instead.
     """
@@ -63,9 +65,7 @@ def anonymize_folder(
         _remember(ledger, dataset, photos, mattes, config)
         key = dataset.known_key(ledger)
         ledger.set_meta("key", key_mark(key))
-        with dataset.publishing():
-            for side in sides:
-                remove_leftovers(side)
+        _tidy(dataset)
         _add(ledger, sources, mattes, sides, on_note)
         with dataset.publishing():
             _redo_lost(ledger, dataset, on_note)
@@ -78,30 +78,47 @@ def anonymize_folder(
         on_progress(progress, None)
         # a duplicate whose original went away is pending again behind the reader's back
         while ledger.counts()[Status.PENDING]:
-            for record, seconds in _process(ledger.pending(), job, workers):
+            for record, seconds in _process(ledger.pending(), job, workers, time_limit):
                 kept = _commit(record, ledger, dataset)
                 progress.done += 1
                 for stage, spent in seconds.items():
                     progress.seconds[stage] = progress.seconds.get(stage, 0.0) + spent
                 on_progress(progress, kept)
         _carry_out_again(ledger, dataset, on_note)
+        _tidy(dataset)
         finish(ledger, dataset, on_note)
 
 
-def _process(sources: Iterator[Source], job: Job, workers: int) -> Iterator[Outcome]:
-    for source, outcome in run_local(sources, job, workers):
+def _process(
+    sources: Iterator[Source], job: Job, workers: int, time_limit: float | None
+) -> Iterator[Outcome]:
+    for source, outcome in run_local(sources, job, workers, time_limit=time_limit):
         if isinstance(outcome, WorkerLost):
+            reason, detail = Reason.WORKER_LOST, outcome.detail
+            if isinstance(outcome, TimedOut):
+                reason = Reason.TIMED_OUT
+                detail = (
+                    f"it was tried twice and not done in {time_limit:g} seconds; "
+                    "give it more with --time-limit and --retry-failed, or leave it out"
+                )
             lost = Record(
                 source=source.path,
                 matte=source.matte,
                 status=Status.FAILED,
-                reason=Reason.WORKER_LOST,
-                detail=outcome.detail,
+                reason=reason,
+                detail=detail,
                 provenance=job.provenance,
             )
             yield Outcome(lost, {})
         else:
             yield outcome
+
+
+def _tidy(dataset: Dataset) -> None:
+    """Remove what processes that were killed, the workers of this run among them, had not finished writing."""
+    with dataset.publishing():
+        for side in (dataset.public, dataset.private):
+            remove_leftovers(side)
 
 
 def _check_sides(photos: Path, mattes: Path | None, sides: tuple[Path, ...]) -> None:

@@ -67,7 +67,7 @@ def verify(
         return (Check(name="size", passed=False, value=written.size, limit=source.size),)
     touched = int((mask & transition).sum())
     checks = [Check(name="transition_untouched", passed=touched == 0, value=touched, limit=0)]
-    checks += _outside(source, written, mask, config, lossless)
+    checks += outside(source, written, mask, config, lossless)
     left = max((_detail_left(written, mask, f) for f in faces), default=0.0)
     checks.append(
         Check(name="detail_left", passed=left <= config.detail, value=round(left, 3), limit=config.detail)
@@ -84,9 +84,10 @@ def _detail_left(written: UInt8Array, mask: BoolArray, face: Face) -> float:
     return detail(written, face.outline, mask if is_masked else None)
 
 
-def _outside(
+def outside(
     source: UInt8Array, written: UInt8Array, mask: BoolArray, config: VerifyConfig, lossless: bool
 ) -> list[Check]:
+    """Whether what is not masked stayed as it was; arrays of one size, as `verify` takes them."""
     changes = cv2.absdiff(source, written)
     change = functools.reduce(cv2.max, cv2.split(changes))
     if lossless:

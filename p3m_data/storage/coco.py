@@ -13,6 +13,7 @@ from p3m_data.errors import MissingExtra, UsageError
 from p3m_data.storage.annotations import LABEL, MAX_SHAPES, check_count, member, points_of
 from p3m_data.storage.masks import Points, Size, bounds, check_size, fill_polygon
 from p3m_data.storage.rle import decode_rle
+from p3m_data.storage.sentences import one_line
 
 
 class CocoImage(NamedTuple):
@@ -35,7 +36,7 @@ def coco_images(document: dict[str, Any], name: str) -> dict[str, CocoImage]:
         file = member(image, "file_name", str, name)
         stem = PurePosixPath(file.replace("\\", "/")).stem
         if key in found or stem in stems:
-            raise UsageError(f"{name} lists the picture {file} twice; leave one of them out")
+            raise UsageError(f"{name} lists the picture {one_line(file)} twice; leave one of them out")
         stems.add(stem)
         size = member(image, "width", int, name), member(image, "height", int, name)
         found[key] = stem, size, []

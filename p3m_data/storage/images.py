@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 import os
 import threading
 import warnings
@@ -24,6 +25,7 @@ from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 from p3m_data.arrays import BoolArray, UInt8Array, check_image, check_mask
 from p3m_data.errors import ImageTooLarge, InputError, UnreadableImage
 from p3m_data.storage.jpeg import JpegCoding, coding_of, encode_fine, encode_on_grid, turn
+from p3m_data.storage.sentences import one_line
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF", "TGA")
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
@@ -35,6 +37,8 @@ _ORIENTATION_TAG = 0x0112
 _BITS_PER_SAMPLE_TAG = 258
 # A profile that moves no colour further than this, of 255, is sRGB for our purpose.
 _SAME_COLOUR = 2
+# Where nobody listens, Python prints what Pillow logs of malformed files; it comes as an exception too.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,9 @@ def encode_picture(
     check_mask(mask, picture.pixels.shape)
     from_jpeg = picture.format in ("JPEG", "MPO") and container == "source"
     if from_jpeg and picture.coding is not None:
-        with _pillow_alone():
+        # libjpeg remarks on steps that only take two bytes
+        coarse = any(step > 255 for table in picture.coding.tables for step in table)
+        with _pillow_alone(), _silenced(coarse):
             return encode_on_grid(picture.coding, result, mask), ".jpg"
     masked = np.ascontiguousarray(cv2.copyTo(result, mask.astype(np.uint8), picture.pixels.copy()), np.uint8)
     return (encode_fine(masked), ".jpg") if from_jpeg else (encode_png(masked), ".png")
@@ -124,15 +130,20 @@ def opened(data: bytes, name: str, limits: Limits) -> Iterator[tuple[Image.Image
             f"{name} is larger than the limit of {limits.max_bytes / 2**20:.3g} MiB; "
             "make it smaller, raise the limit, or leave it out"
         )
-    with _pillow_alone():
+    # a GIF's frame may be larger than its picture, and has its memory before `Image.open` returns
+    with _pillow_alone(limits.max_pixels if data.startswith(b"GIF") else None):
         try:
             with Image.open(io.BytesIO(data), formats=_formats()) as image:
                 _check_pixels(image.size, name, limits)
-                with _libtiff_silenced(image):
+                # a TIFF's tile may be larger than its picture, too
+                Image.MAX_IMAGE_PIXELS = limits.max_pixels
+                with _silenced(image.format == "TIFF"):
                     image.load()
                 yield image, _orientation(image)
         except InputError:
             raise
+        except Image.DecompressionBombError as error:
+            raise _too_many_pixels("too many", name, limits) from error
         except Exception as error:
             raise UnreadableImage(
                 f"{name} is not an image that can be read: {_why(error, data)}; "
@@ -144,14 +155,14 @@ _PILLOW = threading.RLock()
 
 
 @contextmanager
-def _pillow_alone() -> Iterator[None]:
-    """Pillow without its own pixel limit (ours is checked) and without warnings; one thread at a time.
+def _pillow_alone(max_pixels: int | None = None) -> Iterator[None]:
+    """Pillow without warnings, and refusing more than twice `max_pixels`; one thread at a time.
 
     Both are settings of the whole process, so threads must not change them under each other.
     """
     with _PILLOW, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
         try:
             yield
         finally:
@@ -159,9 +170,9 @@ def _pillow_alone() -> Iterator[None]:
 
 
 @contextmanager
-def _libtiff_silenced(image: Image.Image) -> Iterator[None]:
-    """libtiff itself writes to file descriptor 2; what matters of it comes as an exception too."""
-    if image.format != "TIFF":
+def _silenced(talks: bool) -> Iterator[None]:
+    """libtiff and libjpeg write to file descriptor 2 themselves; what matters of it comes as an exception too."""
+    if not talks:
         yield
         return
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -187,10 +198,14 @@ def _formats() -> tuple[str, ...]:
 def _check_pixels(size: tuple[int, int], name: str, limits: Limits) -> None:
     width, height = size
     if width * height > limits.max_pixels:
-        raise ImageTooLarge(
-            f"{name} has {width} x {height} pixels, over the limit of {limits.max_pixels:,}; "
-            "make it smaller, raise the limit, or leave it out"
-        )
+        raise _too_many_pixels(f"{width} x {height}", name, limits)
+
+
+def _too_many_pixels(found: str, name: str, limits: Limits) -> ImageTooLarge:
+    return ImageTooLarge(
+        f"{name} has {found} pixels, over the limit of {limits.max_pixels:,}; "
+        "make it smaller, raise the limit, or leave it out"
+    )
 
 
 def _why(error: Exception, data: bytes) -> str:
@@ -198,7 +213,7 @@ def _why(error: Exception, data: bytes) -> str:
     if not data:
         return "it is empty (0 bytes)"
     if not isinstance(error, UnidentifiedImageError):
-        return " ".join(str(error).split()) or type(error).__name__
+        return one_line(str(error)) or type(error).__name__
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and "HEIF" not in _formats():
         return 'it is a HEIC photo, which needs an optional package (pip install "p3mdata[heic]")'
     return f"it is none of {_READABLE}, or its first bytes are damaged"

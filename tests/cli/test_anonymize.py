@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from p3m_data.cli.anonymize import PLACES, _config, anonymize
 from p3m_data.cli.main import COMMANDS, main
 from p3m_data.pipeline.dataset import Dataset
+from p3m_data.stages.config import AnonymizeConfig
 from p3m_data.storage.mattes import encode_matte
 from p3m_data.storage.weights import ensure
 from p3m_data.types import Reason, Status
@@ -301,6 +302,29 @@ def test_every_setting_of_the_command_has_its_place(monkeypatch: pytest.MonkeyPa
         for key in PLACES[name]:
             at = getattr(at, key)
         assert at == value
+
+
+@pytest.mark.parametrize(
+    ("words", "limit"), [((), 600), (("--time-limit", "0"), None), (("--time-limit", "7"), 7)]
+)
+def test_the_time_limit_is_none_of_the_settings(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], limit: int | None
+) -> None:
+    seen: list[tuple[Any, Any]] = []
+
+    def stop(_photos: Path, _made: Dataset, config: Any, **options: Any) -> None:
+        seen.append((options["time_limit"], config.digest))
+        raise click.Abort
+
+    monkeypatch.setattr("p3m_data.stages.run.anonymize_folder", stop)
+    CliRunner().invoke(main, ["anonymize", str(photos), *words])
+    assert seen == [(limit, AnonymizeConfig().digest)]
+
+
+@pytest.mark.parametrize("limit", ["-1", "soon", "nan", "inf", "9" * 30])
+def test_a_time_limit_that_is_none(photos: Path, limit: str) -> None:
+    result = CliRunner().invoke(main, ["anonymize", str(photos), "--time-limit", limit])
+    assert result.exit_code == 2
 
 
 def test_the_output_lies_beside_the_photos(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

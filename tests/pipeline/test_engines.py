@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p3m_data.errors import MissingExtra, StorageError, UnreadableImage, UsageError, WorkerFailed
-from p3m_data.pipeline.engines import ONE_THREAD, ItemFailed, WorkerLost, run_local
+from p3m_data.pipeline import engines
+from p3m_data.pipeline.engines import ONE_THREAD, ItemFailed, TimedOut, WorkerLost, run_local
 
 HERE = Path(__file__).parent
+LIMIT = 4.0
+"""Seconds: enough for a worker to start on a busy machine."""
 
 
 def constant(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -117,6 +122,42 @@ def sleep_forever(item: int) -> int:
     return item
 
 
+def hang(item: str) -> str:
+    """Never answers, in the way that the item names; any other item comes back."""
+    if item == "deaf":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        time.sleep(600)
+    elif item == "in C":
+        # as a library does that keeps the interpreter's lock: no other thread of the worker runs
+        ctypes.PyDLL(None).sleep(600)
+    elif item == "stopped":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return item
+
+
+def hang_once(marks: Path, item: int) -> int:
+    mark = marks / str(item)
+    if item % 3 == 1 and not mark.exists():
+        mark.touch()
+        time.sleep(600)
+    return item
+
+
+def hang_then_die(marks: Path, item: int) -> int:
+    hang_once(marks, item)
+    return die_at(9, 1, item)
+
+
+def mark_begin(marks: Path, item: int) -> int:
+    (marks / str(item)).touch()
+    return item
+
+
+def hanging_setup() -> Callable[[int], int]:
+    time.sleep(600)
+    return square
+
+
 def endless() -> None:
     """A driver for the tests that end it from outside; says when both workers are busy."""
     for _ in run_local(itertools.count(), partial(constant, sleep_forever), 2):
@@ -127,6 +168,13 @@ def endless() -> None:
 def descendants() -> list[psutil.Process]:
     """This process' workers; the tracker that multiprocessing keeps does not count."""
     return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+def wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def driver() -> subprocess.Popen[str]:
@@ -208,6 +256,96 @@ def test_running_out_of_memory_costs_one_item() -> None:
     assert isinstance(lost, WorkerLost)
     assert "ran out of memory" in lost.detail
     assert results == {0: 0, 2: 2, 3: 3}
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_costs_its_item_whatever_it_does() -> None:
+    items = [*map(str, range(6)), "deaf", "in C", *map(str, range(6, 12)), "stopped", "12"]
+    results = dict(run_local(items, partial(constant, hang), 3, time_limit=LIMIT))
+    for item in ("deaf", "in C", "stopped"):
+        lost = results.pop(item)
+        assert isinstance(lost, TimedOut)
+        assert f"the second one had no answer after {LIMIT:g} seconds" in lost.detail
+    assert results == {str(number): str(number) for number in range(13)}
+    assert not descendants()
+
+
+@pytest.mark.slow
+def test_an_item_that_hangs_once_is_tried_again(tmp_path: Path) -> None:
+    function = partial(constant, partial(hang_once, tmp_path))
+    results = list(run_local(range(6), function, 2, time_limit=LIMIT))
+    assert sorted(results) == [(item, item) for item in range(6)]
+    assert {mark.name for mark in tmp_path.iterdir()} == {"1", "4"}
+
+
+@pytest.mark.slow
+def test_the_second_loss_says_what_became_of_the_item(tmp_path: Path) -> None:
+    function = partial(constant, partial(hang_then_die, tmp_path))
+    lost = dict(run_local(range(3), function, 1, time_limit=LIMIT))[1]
+    assert type(lost) is WorkerLost
+    assert lost.detail.endswith("the second one ended with status 9.")
+
+
+@pytest.mark.slow
+def test_workers_that_hang_before_they_are_ready_are_not_waited_for() -> None:
+    with pytest.raises(WorkerFailed, match="3 worker processes in a row had no answer after 1 seconds"):
+        list(run_local(range(5), hanging_setup, 3, time_limit=1))
+    assert not descendants()
+
+
+def test_an_answer_that_waits_is_not_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes the results may be slow: what a worker did meanwhile counts."""
+    ahead = [0.0]
+    clock = time.monotonic
+    monkeypatch.setattr(engines.time, "monotonic", lambda: clock() + ahead[0])
+    results = []
+    for item, result in run_local(
+        range(8), partial(constant, partial(mark_begin, tmp_path)), 1, time_limit=600
+    ):
+        results.append((item, result))
+        if item < 6:
+            # it has begun the item after the next one, so the next one's answer is in the pipe
+            wait_for(tmp_path / str(item + 2))
+            ahead[0] += 10_000
+    assert results == [(item, item) for item in range(8)]
+    assert len(descendants()) == 0
+
+
+@pytest.mark.parametrize("limit", [1e300, float("inf")])
+def test_a_limit_may_be_far_away(limit: float) -> None:
+    results = list(run_local(range(3), partial(constant, square), 1, time_limit=limit))
+    assert sorted(results) == [(0, 0), (1, 1), (2, 4)]
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan")])
+def test_senseless_limits_are_refused(limit: float) -> None:
+    with pytest.raises(ValueError, match="more than 0"):
+        next(run_local([1], partial(constant, square), 1, time_limit=limit))
+
+
+def test_a_process_that_the_kernel_keeps_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one is that reads from a server which has gone away: not even SIGKILL ends it at once."""
+    monkeypatch.setattr(engines, "PATIENCE", 0)
+    stuck = Stuck()
+    here, there = connection.Pipe()
+    assert engines._end(engines._Worker(stuck, here, False)) is None  # type: ignore[arg-type]
+    assert stuck.kills == 1
+    assert there.poll()
+
+
+class Stuck:
+    """A process that does not end."""
+
+    kills = 0
+
+    def join(self, timeout: float) -> None:
+        assert timeout is not None
+
+    def is_alive(self) -> bool:
+        return True
+
+    def kill(self) -> None:
+        self.kills += 1
 
 
 @pytest.mark.parametrize("error", [ValueError("no such thing"), UnreadableImage("photo.jpg is not an image")])

@@ -16,7 +16,7 @@ from p3m_data.errors import ConfigChanged, DatasetBusy, P3MError, StorageError, 
 from p3m_data.faces.detectors import Detector
 from p3m_data.faces.landmarkers import Landmarker
 from p3m_data.pipeline.dataset import Dataset
-from p3m_data.pipeline.engines import WorkerLost
+from p3m_data.pipeline.engines import TimedOut, WorkerLost
 from p3m_data.pipeline.ledger import Ledger
 from p3m_data.stages import run as stage
 from p3m_data.stages.anonymize import Anonymizer, Job, Outcome
@@ -41,17 +41,26 @@ class Engine:
         """Source -> what is raised in its place."""
         self.loses: set[str] = set()
         """Sources that two workers die over."""
+        self.hangs: set[str] = set()
+        """Sources that take too long, twice."""
+        self.time_limit: float | None = None
 
     def __call__(
-        self, sources: Iterable[Source], job: Job, workers: int
+        self, sources: Iterable[Source], job: Job, workers: int, *, time_limit: float | None
     ) -> Iterator[tuple[Source, Outcome | WorkerLost]]:
         assert workers == 1
+        self.time_limit = time_limit
         work = Anonymizer(job, self.models)
         for source in sources:
             if source.path in self.breaks:
                 raise self.breaks[source.path]
             self.done.append(source.path)
-            yield source, WorkerLost("it is gone.") if source.path in self.loses else work(source)
+            if source.path in self.loses:
+                yield source, WorkerLost("it is gone.")
+            elif source.path in self.hangs:
+                yield source, TimedOut("it is gone.")
+            else:
+                yield source, work(source)
 
 
 @pytest.fixture
@@ -259,6 +268,34 @@ def test_a_lost_worker_is_a_row_and_can_be_tried_again(run: Run, engine: Engine,
     run(retry_failed=True)
     assert engine.done == ["b.jpg"]
     assert statuses(out)["b.jpg"] is Status.ANONYMIZED
+
+
+def test_a_picture_that_takes_too_long_is_a_row_and_can_be_given_more_time(
+    run: Run, engine: Engine, out: Dataset
+) -> None:
+    engine.hangs = {"b.jpg"}
+    run(time_limit=2.5)
+    assert engine.time_limit == 2.5
+    record = records(out)["b.jpg"]
+    assert (record.status, record.reason) == (Status.FAILED, Reason.TIMED_OUT)
+    assert "2.5 seconds" in record.detail
+    assert "--time-limit" in record.detail
+    engine.hangs = set()
+    run(retry_failed=True)
+    assert engine.done == ["b.jpg"]
+    assert engine.time_limit is None
+    assert set(statuses(out).values()) == {Status.ANONYMIZED, Status.NEEDS_REVIEW}
+
+
+def test_what_a_killed_worker_left_half_written_goes(run: Run, out: Dataset) -> None:
+    """A worker that dies in the middle of this run, not of an earlier one."""
+
+    def leave(_progress: Progress, _record: Any) -> None:
+        for folder in (out.train / "facemask", out.sheets):
+            (folder / f".p3mdata-{'0' * 16}.tmp").write_bytes(b"half")
+
+    assert run(on_progress=leave) == []
+    assert [path for path in (*tree(out.public), *tree(out.private)) if "tmp" in path] == []
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from p3m_data.arrays import BoolArray
 from p3m_data.errors import MissingExtra, UsageError
@@ -134,3 +135,11 @@ def test_without_pycocotools_only_writing_needs_it(monkeypatch: pytest.MonkeyPat
     assert np.array_equal(from_coco(document), MASK)
     with pytest.raises(MissingExtra, match=r"p3mdata\[review\]"):
         coco_document([(f"{ID}.jpg", MASK)])
+
+
+@given(st.text(max_size=400))
+def test_a_file_name_of_any_characters_is_quoted_on_one_line(name: str) -> None:
+    entry = {"id": 1, "file_name": name, "width": SIZE[0], "height": SIZE[1]}
+    with pytest.raises(UsageError, match="twice") as error:
+        coco_images({"images": [entry, {**entry, "id": 2}], "annotations": []}, "a.json")
+    assert str(error.value).isprintable()

@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import subprocess
+import sys
 import time
 import warnings
 import zlib
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, ImageOps
 
+from fuzz.contract import documented
 from p3m_data.arrays import BoolArray, UInt8Array
 from p3m_data.errors import ImageTooLarge, InputError, UnreadableImage
 from p3m_data.storage.images import Limits, Picture, decode, encode_picture, encode_png, load_picture
@@ -363,3 +365,71 @@ def test_a_png_is_identical_outside_the_mask(pixels: UInt8Array, data: st.DataOb
     written, _ = encode_picture(picture, result, mask)
     assert np.array_equal(decode(written), np.where(mask[..., None], result, pixels))
     assert encode_picture(picture, result, mask)[0] == written
+
+
+def gif_frame_beyond(width: int, height: int) -> bytes:
+    """A GIF of 32 x 32 whose first frame says that it is of another size, and is to be disposed of."""
+    screen = b"GIF87a" + struct.pack("<HHBBB", 32, 32, 0x80, 0, 0) + bytes(6)
+    control = b"\x21\xf9\x04" + bytes([2 << 2, 0, 0, 0, 0])
+    return (
+        screen + control + b"\x2c" + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x02\x4c\x01\x00;"
+    )
+
+
+def test_a_gif_frame_larger_than_the_limit_has_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    fill = Image.core.fill
+    monkeypatch.setattr(
+        Image.core, "fill", lambda mode, size, *rest: made.append(size) or fill(mode, size, *rest)
+    )
+    with pytest.raises(ImageTooLarge, match=r"a\.gif has too many pixels, over the limit of 1,000,000"):
+        load_picture(gif_frame_beyond(3000, 3000), "a.gif", Limits(max_pixels=1_000_000))
+    assert all(width * height <= 2_000_000 for width, height in made)
+
+
+@pytest.mark.parametrize("side", [1001, 1300])
+def test_a_gif_frame_just_over_the_limit_is_too_large_as_well(side: int) -> None:
+    with pytest.raises(ImageTooLarge, match=f"has {side} x {side} pixels"):
+        load_picture(gif_frame_beyond(side, side), "a.gif", Limits(max_pixels=1_000_000))
+
+
+def test_what_pillow_logs_of_a_malformed_file_is_not_printed() -> None:
+    """In a process of its own, since pytest listens to what is logged."""
+    tiff = bytearray(saved(Image.new("RGB", (8, 8)), "TIFF"))
+    start = struct.unpack("<I", tiff[4:8])[0] + 2
+    entries = range(start, start + 12 * struct.unpack("<H", tiff[start - 2 : start])[0], 12)
+    at = next(entry for entry in entries if struct.unpack("<H", tiff[entry : entry + 2])[0] == 277)
+    tiff[at + 8 : at + 10] = struct.pack("<H", 2048)
+    code = (
+        "import sys; from p3m_data.errors import UnreadableImage\n"
+        "from p3m_data.storage.images import load_picture\n"
+        "try: load_picture(sys.stdin.buffer.read(), 'a.tif')\n"
+        "except UnreadableImage: sys.exit(7)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=bytes(tiff), capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, b"", b"")
+
+
+def test_coarse_tables_are_kept_without_a_remark_of_libjpeg(capfd: pytest.CaptureFixture[str]) -> None:
+    tables = [[min(300, 16 + 20 * step) for step in range(64)]]
+    data = saved(Image.fromarray(colours()), "JPEG", qtables=tables)
+    capfd.readouterr()
+    picture = load_picture(data, "a.jpg")
+    written, suffix = encode_picture(picture, picture.pixels, np.zeros(picture.pixels.shape[:2], np.bool_))
+    assert capfd.readouterr() == ("", "")
+    assert suffix == ".jpg"
+    with Image.open(io.BytesIO(data)) as before, Image.open(io.BytesIO(written)) as after:
+        assert all(table == before.quantization[0] for table in after.quantization.values())
+        assert max(before.quantization[0]) > 255
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=300), st.sampled_from(["JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP"]), st.data())
+def test_damaged_files_load_or_are_refused_in_one_line(noise: bytes, kind: str, draw: st.DataObject) -> None:
+    data = saved(Image.fromarray(colours()), kind)
+    at = draw.draw(st.integers(0, len(data)))
+    with documented(UnreadableImage, ImageTooLarge):
+        picture = load_picture(data[:at] + noise + data[at + len(noise) :], "a", Limits(max_pixels=1_000_000))
+        whole = np.ones(picture.pixels.shape[:2], np.bool_)
+        again = decode(encode_picture(picture, picture.pixels, whole)[0])
+        assert again.shape == picture.pixels.shape

@@ -296,3 +296,37 @@ def test_nothing_but_the_picture_is_written(test_data: Path) -> None:
             assert all(len(content) == 12 for marker, content in found if marker == 0xEE), file.name
             checked += 1
     assert checked > 50
+
+
+ADOBE_RGB, ADOBE_YCC = (b"Adobe\0\x64\0\0\0\0" + bytes([transform]) for transform in (0, 1))
+JFIF = b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0"
+
+
+def with_applications(*contents: bytes) -> bytes:
+    """A JPEG of three components, 4:4:4, whose only application segments hold `contents`."""
+    data = as_jpeg(picture(48, 32), subsampling=0)
+    rest = data[next(segment.end for segment in header(data) if segment.marker == 0xE0) :]
+    markers = ((0xEE if content.startswith(b"Adobe") else 0xE0, content) for content in contents)
+    return b"\xff\xd8" + b"".join(struct.pack(">BBH", 0xFF, m, len(c) + 2) + c for m, c in markers) + rest
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([ADOBE_RGB, ADOBE_YCC, ADOBE_RGB[:11], JFIF, JFIF[:13], b"JFXX\0\x10"]), max_size=4
+    )
+)
+def test_what_the_components_are_is_decided_as_libjpeg_does(contents: list[bytes]) -> None:
+    data = with_applications(*contents)
+    with Image.open(io.BytesIO(data)) as image:
+        image.draft("YCbCr", None)
+        # libjpeg refuses to make YCbCr of what it holds for RGB
+        try:
+            image.load()
+            ours = "YCbCr"
+        except OSError:
+            ours = "RGB"
+    coding = load_picture(data, "x.jpg").coding
+    assert coding is not None
+    assert coding.mode == ours
+    assert decode(rewrite(data)).shape == (32, 48, 3)

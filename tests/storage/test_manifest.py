@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import tempfile
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -271,3 +273,28 @@ def test_the_schemas_accept_what_is_written_and_nothing_else() -> None:
         for wrong in ({**written, "extra": 1}, {**written, "faces": [{}]}, {**written, "width": "wide"}):
             with pytest.raises(jsonschema.ValidationError):
                 jsonschema.validate(wrong, schema)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])
+@pytest.mark.parametrize("key", ["value", "limit", "sigma"])
+def test_a_number_that_is_not_finite_is_no_row(tmp_path: Path, number: str, key: str) -> None:
+    made = anonymized(checks=(Check(name="x", passed=True, value=0.0, limit=0.0),))
+    good = canonical_json(manifest_row(made))
+    bad = re.sub(rf'"{key}":[0-9.]+', f'"{key}":{number}', good)
+    assert bad != good
+    (tmp_path / "m.jsonl").write_text(f"{good}\n{bad}\n")
+    rows = read_manifest(tmp_path / "m.jsonl")
+    next(rows)
+    with pytest.raises(UsageError, match=r"Line 2 of .* is not a manifest row"):
+        next(rows)
+
+
+@given(st.text(min_size=1))
+def test_a_key_of_any_characters_is_quoted_on_one_line(key: str) -> None:
+    whole = json.loads(canonical_json(manifest_row(anonymized())))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.jsonl"
+        path.write_text(json.dumps({**whole, "sha256": {key: 1}}))
+        with pytest.raises(UsageError) as error:
+            list(read_manifest(path))
+    assert str(error.value).isprintable()

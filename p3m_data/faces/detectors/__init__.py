@@ -27,6 +27,14 @@ DETECTORS: Mapping[str, tuple[str, str]] = {
     "yunet": ("p3m_data.faces.detectors.yunet", "YuNet"),
 }
 
+# the same for detectors that only audit: nobody has calibrated them for proposing what is masked
+AUDITORS: Mapping[str, tuple[str, str]] = {
+    "dlib_hog": ("p3m_data.faces.detectors.dlib_hog", "DlibHog"),
+    "dlib_cnn": ("p3m_data.faces.detectors.dlib_cnn", "DlibCnn"),
+}
+WITHOUT_WEIGHTS = frozenset({"dlib_hog"})
+"""Detectors that have no file of weights."""
+
 
 class Detector(Protocol):
     accept: float
@@ -45,6 +53,20 @@ def load_detector(name: str, weights: Path) -> Detector:
     """The detector `name` with its weights read from the file `weights`."""
     module, kind = DETECTORS[name]
     return cast(Detector, getattr(import_module(module), kind)(weights))
+
+
+def load_auditor(name: str, weights: Path | None) -> Detector:
+    """Any detector by its name, those that only audit too; raises `MissingExtra`."""
+    module, kind = {**DETECTORS, **AUDITORS}[name]
+    return cast(Detector, getattr(import_module(module), kind)(weights))
+
+
+def guessed_points(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(N, 10): where an upright face in each of the (N, 4) boxes has its five points, for detectors without any."""
+    share = np.array([0.3, 0.4, 0.7, 0.4, 0.5, 0.6, 0.35, 0.8, 0.65, 0.8]).reshape(5, 2)
+    return np.asarray(
+        (boxes[:, None, :2] + share * (boxes[:, None, 2:] - boxes[:, None, :2])).reshape(-1, 10)
+    )
 
 
 def no_detections() -> Detections:

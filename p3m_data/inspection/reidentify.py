@@ -1,0 +1,377 @@
+"""Re-identification: can the people in the published pictures be recognised by their faces?
+
+The gallery is unblurred photos: others of the same people, and strangers. Blurred faces are looked for in it,
+as they are and after attempts to undo the blur. A recogniser also sees forehead, hair and background, which
+no blur of faces hides; so each attempt is made twice, with the surroundings and with an average face's
+surroundings in their place, and beside it stands a control, whose mask is one colour.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from pydantic import Field, JsonValue
+
+from p3m_data.arrays import BoolArray, FloatArray, UInt8Array
+from p3m_data.errors import InputError
+from p3m_data.faces.detectors import SCORE, Detector, load_detector
+from p3m_data.faces.embedding import Embeddings
+from p3m_data.inspection.attacker import ALONE, ATTACKS, FILLED, WHOLE, AttackConfig, Attacker, mean_of
+from p3m_data.inspection.duplicates import hashes, near_pairs
+from p3m_data.inspection.findings import About, Finding, Looked
+from p3m_data.inspection.originals import Originals
+from p3m_data.inspection.people import Subject, subjects, too_few
+from p3m_data.inspection.recognition import (
+    FAR,
+    Measured,
+    Recognition,
+    Trial,
+    chance,
+    compare,
+    interval,
+    linked,
+    recognise,
+)
+from p3m_data.pipeline.engines import WorkerLost, run_local
+from p3m_data.storage import weights
+from p3m_data.storage.images import load_picture
+from p3m_data.storage.layouts import Layout
+from p3m_data.storage.masks import load_png_mask, read_file
+from p3m_data.types import Box, Frozen
+
+ABOUT: Mapping[str, About] = {
+    "reidentification": About(
+        "Recognising people by their faces",
+        "How often a strong, freely available face recogniser that is given a blurred face finds another, "
+        "unblurred photo of the same person among those of strangers, as published and after attempts to undo "
+        "the blur, beside what guessing would give. Faults: the masked area alone is recognised more often than by "
+        "chance, or a picture more often than its control, whose mask is one colour.",
+        "That no better recogniser, trained on blurred faces, does better; that somebody who knows the person is "
+        "not reminded by hair, clothes, body or place; anything about people who are not in the labels. With few "
+        "people the intervals are wide, and only what lies beyond them would be seen.",
+    ),
+    "surroundings": About(
+        "Recognising people by what is around the face",
+        "The same with hair, forehead and background in view, and how often the nearest photo is the very one "
+        "that the published picture was made from. What is found here, the control finds as well.",
+        "A fault of the blur: hair and surroundings are published on purpose. Photos of one session resemble each "
+        "other whoever is in them.",
+    ),
+}
+
+BLURRED_GALLERY = "blurred_gallery"
+"""The attempt whose gallery is published pictures, too: other photos of the same people, blurred alike."""
+BLURRED_WORDS = "among published pictures of the same people"
+FEW_STRANGERS = 8  # an average of fewer faces still looks like one of them
+FAMILY = 0.05  # chance of any false alarm among all comparisons of one audit
+DETECTED_AT = 640  # pixels of the long side: main faces are large
+
+
+class ReidentifyConfig(Frozen):
+    """How much is tried."""
+
+    probes: int = Field(2000, ge=2, description="most blurred faces that are looked for")
+    strangers: int = Field(2000, ge=0, description="most photos of other people in the gallery")
+    attack: AttackConfig = AttackConfig()
+    seed: int = 2021
+
+
+DEFAULTS = ReidentifyConfig()
+Attempts = dict[str, Embeddings]
+"""By "view/attack": (P, 128), in the order of the trial's probes."""
+
+
+class Reidentified(NamedTuple):
+    findings: list[Finding]
+    looked: list[Looked]
+    figures: dict[str, JsonValue]
+
+
+class Known(NamedTuple):
+    """What one look at an original gives."""
+
+    box: Box
+    embedding: FloatArray
+    hashed: tuple[int, int]
+    chip: UInt8Array
+
+
+@dataclass(frozen=True)
+class Files:
+    """Weights of the attacker's networks."""
+
+    embedding: Path
+    five_points: Path
+    detector: Path
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Unblurred photos, and who is looked for among them."""
+
+    subjects: tuple[Subject, ...]
+    trial: Trial
+    embeddings: Embeddings
+    mean_face: FloatArray
+
+    @property
+    def probes(self) -> list[Subject]:
+        return [self.subjects[i] for i in self.trial.probes]
+
+
+def find_files() -> Files:
+    """The weights; `MissingExtra` or `WeightsError` when one is not on this machine."""
+    return Files(*(weights.resolve(name) for name in ("dlib_embedding", "dlib_five_points", "centerface")))
+
+
+def reidentify(
+    layout: Layout,
+    originals: Originals,
+    people: Mapping[str, str],
+    *,
+    workers: int = 1,
+    config: ReidentifyConfig = DEFAULTS,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Reidentified:
+    """Looks for each labelled person's blurred face among unblurred photos.
+
+    people: the picture's name in findings (`residual.where`) -> who it shows. Pictures without a label are
+    strangers. Raises as `find_files`.
+    """
+    why_not: list[str] = []
+    chosen = list(
+        subjects(
+            layout,
+            originals,
+            people,
+            why_not,
+            probes=config.probes,
+            strangers=config.strangers,
+            seed=config.seed,
+        )
+    )
+    if (missing := too_few(chosen)) is not None:
+        return _not_made([missing, *why_not])
+    files = find_files()
+    gallery = look(chosen, files, workers, why_not, on_progress)
+    if gallery is None:
+        return _not_made(["fewer than two people have two different photos with a face", *why_not])
+    setup = Attack(files, gallery.mean_face, config.attack)
+    attempts: dict[str, list[FloatArray]] = {}
+    for subject, seen in zip(
+        gallery.probes, _in_order(gallery.probes, setup, workers, on_progress), strict=True
+    ):
+        if not isinstance(seen, dict):
+            return _not_made([f"{subject.where}: {seen}", *why_not])
+        for name, embedding in seen.items():
+            attempts.setdefault(name, []).append(embedding)
+    whole = {name: np.array(found) for name, found in attempts.items() if len(found) == len(gallery.probes)}
+    if len(whole) < len(attempts):
+        why_not.append("the sigma of some blurs is not known, so what needs it was not tried")
+    figures, findings = measure(gallery.trial, gallery.embeddings, whole)
+    at = len(gallery.probes)
+    looked = [Looked(check=check, at=at, why_not="; ".join(why_not)) for check in ABOUT]
+    return Reidentified(findings, looked, figures)
+
+
+def look(
+    chosen: Sequence[Subject],
+    files: Files,
+    workers: int = 1,
+    why_not: list[str] | None = None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Gallery | None:
+    """The gallery of the originals of `chosen`; None when it shows fewer than two people twice."""
+    found = []
+    for done, (subject, known) in enumerate(run_local(iter(chosen), Look(files), workers), start=1):
+        if isinstance(known, Known):
+            found.append((subject._replace(box=known.box), known))
+        elif why_not is not None:
+            why_not.append(f"{subject.where}: {known.detail if isinstance(known, WorkerLost) else known}")
+        on_progress(done, 2 * len(chosen))
+    found.sort(key=lambda pair: pair[0].where)
+    photos = Counter(subject.person for subject, _ in found)
+    # strangers get names that no label has
+    persons = tuple(subject.person or f"\0{subject.where}" for subject, _ in found)
+    trial = Trial(persons, _excluded([known for _, known in found]))
+    if len(set(trial.people)) < 2:
+        return None
+    strangers = [known.chip for s, known in found if s.person is None or photos[s.person] == 1]
+    mean = mean_of(strangers if len(strangers) >= FEW_STRANGERS else [known.chip for _, known in found])
+    embeddings = np.array([known.embedding for _, known in found], np.float64)
+    return Gallery(tuple(subject for subject, _ in found), trial, embeddings, mean)
+
+
+def measure(
+    trial: Trial, gallery: Embeddings, attempts: Attempts
+) -> tuple[dict[str, JsonValue], list[Finding]]:
+    """All figures of the `attempts`, and what they say. gallery: (N, 128), unblurred."""
+    guessed = chance(trial, 1)
+    figures: dict[str, JsonValue] = {
+        "probes": len(trial.probes),
+        "people": len(set(trial.people)),
+        "gallery": len(gallery),
+        "chance": {"rank_1": guessed.as_json(), "rank_5": chance(trial, 5).as_json()},
+        "unblurred": _as_json(recognise(trial, gallery[trial.probes], gallery, plain=True), None),
+    }
+    blurred = trial.among(trial.probes)
+    compared: list[tuple[str, str, Recognition, Recognition]] = []
+    for view in (WHOLE, ALONE):
+        control, published = attempts[f"{view}/{FILLED}"], attempts[f"{view}/published"]
+        seen = {
+            name: recognise(trial, attempts[f"{view}/{name}"], gallery)
+            for name in (*ATTACKS, FILLED)
+            if f"{view}/{name}" in attempts
+        }
+        alike = recognise(blurred, published, published), recognise(blurred, control, control)
+        compared += [(view, name, one, seen[FILLED]) for name, one in seen.items() if name != FILLED]
+        compared.append((view, BLURRED_GALLERY, *alike))
+        told = {
+            name: _as_json(one, None if name == FILLED else compare(one, seen[FILLED], trial))
+            for name, one in seen.items()
+        }
+        told[BLURRED_GALLERY] = _as_json(alike[0], compare(*alike, trial))
+        told[f"{BLURRED_GALLERY}_{FILLED}"] = _as_json(alike[1], None)
+        figures[view] = told
+    figures["very_same_photo"] = {
+        name: linked(trial, attempts[f"{WHOLE}/{name}"], gallery).as_json() for name in ("published", FILLED)
+    }
+    return figures, list(_faults(trial, guessed, compared))
+
+
+def _faults(
+    trial: Trial, guessed: Measured, compared: Sequence[tuple[str, str, Recognition, Recognition]]
+) -> Iterator[Finding]:
+    """What lies beyond chance, or beyond the control, so far that hardly any of all comparisons does so by itself."""
+    level = 1 - 2 * FAMILY / (2 * len(compared))
+    for view, name, one, control in compared:
+        words = BLURRED_WORDS if name == BLURRED_GALLERY else ATTACKS[name]
+        if view == ALONE and name != BLURRED_GALLERY:
+            sure = interval(one, trial, level)
+            if one.rank_1.value > guessed.interval[1] and sure[0] > guessed.value:
+                said = (
+                    f"Of the masked areas alone {one.rank_1.words} are recognised ({words}); "
+                    f"guessing gives {guessed.words}."
+                )
+                yield Finding(
+                    check="reidentification",
+                    where="",
+                    said=said,
+                    value=one.rank_1.value,
+                    limit=guessed.interval[1],
+                )
+        above = compare(one, control, trial, level)
+        if above.interval[0] > 0:
+            said = (
+                f"{one.rank_1.words} are recognised ({words}), "
+                f"{above.value:.1%} more than when the mask is one colour."
+            )
+            yield Finding(check="reidentification", where="", said=said, value=above.value, limit=0.0)
+
+
+def _as_json(one: Recognition, above: Measured | None) -> JsonValue:
+    told: dict[str, JsonValue] = {
+        "rank_1": one.rank_1.as_json(),
+        "rank_5": one.rank_5.as_json(),
+        "auc": one.auc.as_json(),
+    }
+    told[f"tar_at_far_{FAR:g}"] = None if one.tar is None else one.tar.as_json()
+    if above is not None:
+        told["rank_1_above_control"] = above.as_json()
+    return told
+
+
+def _not_made(why: Sequence[str]) -> Reidentified:
+    return Reidentified([], [Looked(check=check, why_not="; ".join(why)) for check in ABOUT], {})
+
+
+@dataclass(frozen=True)
+class Look:
+    """Loads a worker that looks at originals; picklable."""
+
+    files: Files
+
+    def __call__(self) -> Callable[[Subject], Known | str]:
+        cv2.setNumThreads(1)
+        attacker = Attacker(self.files.embedding, self.files.five_points)
+        detector = load_detector("centerface", self.files.detector)
+
+        def at(subject: Subject) -> Known | str:
+            try:
+                pixels = np.ascontiguousarray(load_picture(read_file(subject.original), subject.where).pixels)
+            except InputError:
+                return "its original cannot be read"
+            box = subject.box or largest_face(detector, pixels)
+            if box is None:
+                return "no main face was found in its original"
+            chip = attacker.chip(pixels, box)
+            return Known(box, attacker.embed([chip])[0].astype(np.float32), hashes(pixels), chip)
+
+        return at
+
+
+def largest_face(detector: Detector, pixels: UInt8Array) -> Box | None:
+    """The box of the widest face that a detector is sure of."""
+    scale = min(1.0, DETECTED_AT / max(pixels.shape[:2]))
+    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
+    found = detector(np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8))
+    sure = found[found[:, SCORE] >= detector.accept]
+    if not len(sure):
+        return None
+    x0, y0, x1, y1 = (float(v) / scale for v in sure[np.argmax(sure[:, 2] - sure[:, 0]), :4])
+    return x0, y0, x1, y1
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Loads a worker that attacks published pictures; picklable."""
+
+    files: Files
+    mean_face: FloatArray
+    config: AttackConfig = field(default_factory=AttackConfig)
+
+    def __call__(self) -> Callable[[Subject], dict[str, FloatArray] | str]:
+        cv2.setNumThreads(1)
+        attacker = Attacker(self.files.embedding, self.files.five_points, self.mean_face, self.config)
+
+        def attack(subject: Subject) -> dict[str, FloatArray] | str:
+            try:
+                original = load_picture(read_file(subject.original), subject.where).pixels
+                published = load_picture(read_file(subject.published), subject.where).pixels
+                size = (published.shape[1], published.shape[0])
+                mask = load_png_mask(read_file(subject.facemask), subject.where, size)
+            except InputError as error:
+                return str(error)
+            if original.shape != published.shape or subject.box is None:
+                return "it has not the size of its original"
+            lossless = subject.published.suffix.lower() == ".png"
+            chips = attacker.attack(original, published, mask, subject.box, subject.sigma, lossless=lossless)
+            embeddings = attacker.embed(list(chips.values())).astype(np.float32)
+            return dict(zip(chips, embeddings, strict=True))
+
+        return attack
+
+
+def _in_order(
+    probes: Sequence[Subject], setup: Attack, workers: int, on_progress: Callable[[int, int], None]
+) -> list[dict[str, FloatArray] | str]:
+    done: dict[str, dict[str, FloatArray] | str] = {}
+    for subject, seen in run_local(iter(probes), setup, workers):
+        done[subject.where] = seen.detail if isinstance(seen, WorkerLost) else seen
+        on_progress(len(probes) + len(done), 2 * len(probes))
+    return [done[subject.where] for subject in probes]
+
+
+def _excluded(known: Sequence[Known]) -> BoolArray:
+    """A photo is not shown to itself, nor to a near-duplicate."""
+    excluded = np.eye(len(known), dtype=bool)
+    phash, dhash = (np.array([one.hashed[i] for one in known], np.uint64) for i in (0, 1))
+    for pair in near_pairs(phash, dhash):
+        excluded[pair.first, pair.second] = excluded[pair.second, pair.first] = True
+    return excluded

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from p3m_data.cli.main import main
+from p3m_data.cli.validate import FIRST, lines
+from p3m_data.inspection.findings import Finding, Inspection, Looked
+from tests.inspection.planting import FAULTS, good_dataset, planted
+from tests.inspection.test_validate import p3m
+from tests.runs import review_dataset
+
+
+def p3mdata(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["validate", *map(str, arguments), "--workers", "1"])
+
+
+def test_a_good_dataset_exits_0_and_names_the_report(tmp_path: Path) -> None:
+    dataset = good_dataset(tmp_path)
+    result = p3mdata(dataset.public)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0] == "10 pictures (p3mdata)"
+    report = Path(result.stdout.splitlines()[-1].removeprefix("Look at: "))
+    assert report == dataset.private / "validate.html"
+    assert report.is_file()
+    assert (dataset.private / "validate.json").is_file()
+    assert not list(dataset.public.rglob("validate*"))
+
+
+@pytest.mark.slow
+def test_what_anonymize_makes_is_right(tmp_path: Path) -> None:
+    folder = review_dataset(tmp_path)
+    result = p3mdata(folder / "out", "--json")
+    assert result.exit_code == 0, result.stdout
+    inspection = Inspection.model_validate(json.loads(result.stdout))
+    assert inspection.pictures == 2
+    assert {looked.check: looked.at for looked in inspection.looked}["changed_inside"] == 2
+
+
+def test_a_fault_exits_1_and_is_told(tmp_path: Path) -> None:
+    dataset = good_dataset(tmp_path)
+    where = planted(FAULTS["face left in a PNG"], dataset.public)
+    result = p3mdata(dataset.public)
+    assert result.exit_code == 1
+    told = result.stdout.splitlines()
+    assert told[told.index("changed_inside: 1 wrong") + 1].startswith(f"  train/blurred_image/{where}.png: ")
+
+
+def test_json_is_the_inspection(tmp_path: Path) -> None:
+    dataset = good_dataset(tmp_path)
+    planted(FAULTS["matte of 0"], dataset.public)
+    result = p3mdata(dataset.public, "--json")
+    assert result.exit_code == 1
+    inspection = Inspection.model_validate(json.loads(result.stdout))
+    assert inspection.counts("fault")["matte_values"] == 1
+
+
+def test_a_foreign_dataset_gets_a_private_folder_of_its_own(tmp_path: Path) -> None:
+    root = p3m(tmp_path / "P3M-10k", foregrounds=False)
+    assert p3mdata(root).exit_code == 0
+    private = tmp_path / "P3M-10k.private"
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    assert p3mdata(root).exit_code == 0
+
+
+def test_the_report_goes_where_it_is_told_to(tmp_path: Path) -> None:
+    root = p3m(tmp_path / "P3M-10k", foregrounds=False)
+    result = p3mdata(root, "--report", tmp_path / "reports")
+    assert result.exit_code == 0
+    assert (tmp_path / "reports" / "validate.html").is_file()
+    assert not (tmp_path / "P3M-10k.private").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["missing"], "is no folder"),
+        (["empty"], "looked for"),
+        (["P3M-10k", "--originals", "missing"], "is no folder"),
+        (["P3M-10k", "--work", "empty"], "no ledger"),
+        (["P3M-10k", "--report", "P3M-10k/train"], "lies in"),
+    ],
+)
+def test_a_wrong_folder_is_one_sentence_and_exit_2(arguments: list[str], said: str, tmp_path: Path) -> None:
+    p3m(tmp_path / "P3M-10k", foregrounds=False)
+    (tmp_path / "empty").mkdir()
+    words = [word if word.startswith("--") else str(tmp_path / word) for word in arguments]
+    result = p3mdata(*words)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_only_the_first_findings_are_printed_and_names_cannot_write_to_the_terminal() -> None:
+    findings = tuple(
+        Finding(check="mates", where=f"a\x1b[2J{n}", said="It is alone.") for n in range(FIRST + 2)
+    )
+    note = Finding(check="matte_hard", where="b", said="It is hard.", level="note")
+    told = lines(
+        Inspection(
+            command="validate",
+            layout="pairs",
+            pictures=3,
+            code_version="0",
+            looked=(Looked(check="mates", at=3), Looked(check="trimap_values", why_not="there are none")),
+            findings=(*findings, note),
+        )
+    )
+    assert not any("\x1b" in line for line in told)
+    assert f"mates: {FIRST + 2} wrong" in told
+    assert sum("It is alone." in line for line in told) == FIRST
+    assert "  and 2 more" in told
+    assert "matte_hard: 1 to note" in told
+    assert told[-2:] == [
+        f"1 of 2 checks made, {FIRST + 2} things wrong",
+        "  not made: trimap_values (there are none)",
+    ]
