@@ -31,6 +31,7 @@ COMMANDS = {
     "review": Lazy("p3m_data.cli.review:review", "Decide in the browser what the machine could not."),
     "status": Lazy("p3m_data.cli.status:status", "Tell how far a dataset is and what waits for a person."),
     "validate": Lazy("p3m_data.cli.validate:validate", "Check that a dataset is right."),
+    "audit": Lazy("p3m_data.cli.audit:audit", "Check that nobody can be recognised and nothing leaks."),
     "weights": Lazy("p3m_data.cli.weights:weights", "List or fetch the files of the networks."),
 }
 

@@ -56,16 +56,16 @@ def get(names: tuple[str, ...], everything: bool) -> None:
       p3mdata weights get face_landmarker
       p3mdata weights get --all
     """
-    from p3m_data.errors import UsageError, WeightsError
+    from p3m_data.errors import MissingExtra, UsageError, WeightsError
     from p3m_data.storage import weights as storage
 
     if everything == bool(names):
         raise UsageError("name the weights to fetch, or give --all; see: p3mdata weights list")
-    problems = []
+    problems: list[MissingExtra | WeightsError] = []
     for name in storage.registry() if everything else names:
         try:
             path = storage.ensure([name])[name]
-        except WeightsError as error:
+        except (MissingExtra, WeightsError) as error:
             problems.append(error)
             continue
         click.echo(f"{name}  {path}")

@@ -37,7 +37,8 @@ def estimate_sigma(image: UInt8Array, mask: BoolArray) -> float:
     """The sigma in pixels of the blur inside `mask`, for who was not told: from how much a second blur does.
 
     A step edge blurred by s has a gradient that is inverse to s, so a second blur by t divides it by
-    sqrt(1 + t^2 / s^2) (Zhuo and Sim, 2011). Faces have no step edges, so it is an upper estimate.
+    sqrt(1 + t^2 / s^2) (Zhuo and Sim, 2011). Faces have few step edges: thin lines make it too small, soft
+    slopes too large.
     0 where nothing is masked or nothing varies.
     """
     check_mask(mask, check_image(image).shape)

@@ -6,6 +6,7 @@ So each part is looked up in a table of the others' parts, with every such chang
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from PIL import Image
 from pydantic import Field
 
 from p3m_data.arrays import UInt8Array
+from p3m_data.errors import MissingExtra
 from p3m_data.types import Frozen
 
 Hashes = npt.NDArray[np.uint64]
@@ -48,10 +50,17 @@ class Pair(NamedTuple):
     dhash: int
 
 
-def hashes(pixels: UInt8Array) -> tuple[int, int]:
-    """The phash and the dhash of an (H, W, 3) uint8 picture, 64 bits each."""
-    import imagehash
+def can_hash() -> bool:
+    """Whether the package for the hashes is installed."""
+    return importlib.util.find_spec("imagehash") is not None
 
+
+def hashes(pixels: UInt8Array) -> tuple[int, int]:
+    """The phash and the dhash of an (H, W, 3) uint8 picture, 64 bits each; `MissingExtra` without ImageHash."""
+    try:
+        import imagehash
+    except ImportError as error:
+        raise MissingExtra("ImageHash", "audit") from error
     image = Image.fromarray(pixels)
     return _as_int(imagehash.phash(image).hash), _as_int(imagehash.dhash(image).hash)
 

@@ -5,14 +5,25 @@ A finding names public things only. What shows a face (crops) or a source stays 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
+from p3m_data.storage.sentences import path_text
 from p3m_data.types import Frozen
 
 Level = Literal["fault", "note"]
+Words = Annotated[str, AfterValidator(path_text)]
+"""May name a file, whose name may be any bytes."""
+OnProgress = Callable[[int, int], None]
+"""Is told how many are done, of how many."""
+
+
+def unheard(_done: int, _total: int) -> None:
+    """Progress that nobody asked for."""
 
 
 class Finding(Frozen):
@@ -20,15 +31,35 @@ class Finding(Frozen):
 
     check: str
     """Name of the check in the `ABOUT` of its module."""
-    where: str
+    where: Words
     """A public id, or a path relative to the dataset; empty when it concerns the whole dataset."""
-    said: str
+    said: Words
     """One sentence: what is there, and what should be."""
     level: Level = "fault"
     value: float | None = None
     limit: float | None = None
     crop: str | None = None
     """Name of the picture that shows it, in the private report's folder."""
+
+
+class Notes:
+    """The findings of a part while it looks."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+
+    def say(
+        self,
+        check: str,
+        where: str,
+        said: str,
+        level: Level = "fault",
+        value: float | None = None,
+        limit: float | None = None,
+    ) -> None:
+        self.findings.append(
+            Finding(check=check, where=where, said=said, level=level, value=value, limit=limit)
+        )
 
 
 class Looked(Frozen):
@@ -64,12 +95,21 @@ class Inspection(Frozen):
     code_version: str
     looked: tuple[Looked, ...]
     findings: tuple[Finding, ...]
-    figures: dict[str, JsonValue] = {}
+    figures: dict[str, JsonValue] = Field(default_factory=dict)
     """Measured figures by the check that gives them."""
 
     @property
     def faults(self) -> int:
         return sum(finding.level == "fault" for finding in self.findings)
+
+    @property
+    def notes(self) -> int:
+        return len(self.findings) - self.faults
+
+    def to_json(self) -> str:
+        """With the number of faults and notes first, for a script that needs no more."""
+        counts = {"faults": self.faults, "notes": self.notes}
+        return json.dumps(counts | self.model_dump(mode="json"), indent=2) + "\n"
 
     def counts(self, level: Level) -> Counter[str]:
         """Findings of `level` by check."""

@@ -40,9 +40,10 @@ ABOUT: Mapping[str, About] = {
 
 KEYS = ("id", "file", "name")
 """Columns that say which picture a row is about."""
-USUAL = ("identity", "age", "age_group", "gender", "sex", "skin_tone", "skin_type", "ethnicity", "race", "region",
+USUAL = ("age", "age_group", "gender", "sex", "skin_tone", "skin_type", "ethnicity", "race", "region",
          "glasses", "head_covering", "beard", "split", "source")  # fmt: skip
 """Columns that are taken for labels when none are named."""
+EXAMPLES = "age, gender, skin_tone"
 SMALL = 10
 MOST_VALUES = 200
 MOST_BYTES = 64 * 2**20
@@ -113,6 +114,24 @@ def read_labels(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
     columns: which to read; by default those of `USUAL`, and without any of these all. `UsageError` when the
     file cannot be read as that, or when two rows with the same key disagree about a label.
     """
+    name = path.name
+    header, lines = _lines(path)
+    key, wanted = _columns(header, columns, name)
+    rows = []
+    for number, line in lines:
+        if len(line) != len(header):
+            raise UsageError(
+                f"line {number} of {name} has {len(line)} cells instead of {len(header)}; repair it"
+            )
+        cells = dict(zip(header, (cell.strip() for cell in line), strict=True))
+        if cells[key]:
+            rows.append(Row(number, fold(cells[key]), {column: cells[column] for column in wanted}))
+    _check_rows(rows, key, name)
+    return rows
+
+
+def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The folded names of the columns, and every other line with its number."""
     data = read_file(path, MOST_BYTES)
     name = path.name
     try:
@@ -128,19 +147,18 @@ def read_labels(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
         raise UsageError(f"{name} cannot be read as CSV ({error}); save it again as CSV") from error
     if len(lines) < 2:
         raise UsageError(f"{name} has no rows; it needs a line of column names and a row for each picture")
-    header = [cell.strip().casefold() for cell in lines[0][1]]
-    key, wanted = _columns(header, columns, name)
-    rows = []
-    for number, line in lines[1:]:
-        if len(line) != len(header):
-            raise UsageError(
-                f"line {number} of {name} has {len(line)} cells instead of {len(header)}; repair it"
-            )
-        cells = dict(zip(header, (cell.strip() for cell in line), strict=True))
-        if cells[key]:
-            rows.append(Row(number, fold(cells[key]), {column: cells[column] for column in wanted}))
-    _check_rows(rows, key, name)
-    return rows
+    return [cell.strip().casefold() for cell in lines[0][1]], lines[1:]
+
+
+def label_columns(path: Path) -> list[str]:
+    """The names of a labels file's columns that hold labels, folded; `UsageError` as `read_labels`."""
+    header, _ = _lines(path)
+    return [column for column in header if column not in KEYS and column]
+
+
+def usual_columns(path: Path) -> list[str]:
+    """Those of them that are known to name groups."""
+    return [column for column in label_columns(path) if column in USUAL]
 
 
 def _columns(header: Sequence[str], columns: Sequence[str] | None, name: str) -> tuple[str, list[str]]:

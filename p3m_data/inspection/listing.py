@@ -10,15 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import ValidationError
 
 from p3m_data.errors import StorageError
 from p3m_data.inspection.findings import Finding, Level
-from p3m_data.inspection.samples import ID
+from p3m_data.inspection.ids import ID
+from p3m_data.inspection.statistics import rank_correlation
 from p3m_data.storage.folders import locate
-from p3m_data.storage.layouts import KNOWN, SUMS, Layout, Sample
+from p3m_data.storage.layouts import MANIFEST, SUMS, Layout, Sample, is_text
 from p3m_data.types import ManifestRow
 
 NAMES = {
@@ -167,11 +166,18 @@ class Sums:
     def rest(self) -> list[Finding]:
         """What is wrong with the list itself, and with the files that are no picture's; to be asked at the end."""
         here = {file.name for file in self._layout.root.iterdir() if file.is_file()} - {SUMS}
-        others = {name for name in here if name in KNOWN or name.startswith("report")} | {
+        others = {name for name in here if name == MANIFEST or is_text(name)} | {
             path for path in self._listed if locate(self._layout.root, path).is_file()
         }
-        sums = {path: _sha256(locate(self._layout.root, path)) for path in sorted(others)}
-        findings = [*self._findings, *self.compare(sums)]
+        findings = list(self._findings)
+        for path in sorted(others):
+            try:
+                digest = _sha256(locate(self._layout.root, path))
+            except OSError as error:
+                self._listed.pop(path, None)
+                findings.append(_of_file("sums_file", path, f"It cannot be read ({error.strerror})."))
+            else:
+                findings += self.compare({path: digest})
         return findings + [
             _of_file("sums_file", path, f"{SUMS} lists this file, but it is not there.")
             for path in sorted(self._listed)
@@ -215,14 +221,8 @@ def _follow(ids: Sequence[int], values: Sequence[str] | Sequence[int]) -> bool:
     count = len(ids)
     if count < FEW or len(set(values)) < FEW:
         return False
-    rho = float(np.corrcoef(_ranks(ids), _ranks(values))[0, 1])
+    rho = rank_correlation(ids, values)
     return abs(rho) > 1 - 1e-9 or abs(rho) * (count - 1) ** 0.5 > FAR
-
-
-def _ranks(values: Sequence[str] | Sequence[int]) -> npt.NDArray[np.float64]:
-    """Equal values share the mean of their ranks."""
-    _, inverse, counts = np.unique(np.array(values, object), return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
 def _sha256(file: Path) -> bytes:

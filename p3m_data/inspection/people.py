@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from p3m_data.inspection.groups import cases, match, read_labels
+from p3m_data.inspection.groups import cases, label_columns, match, read_labels
 from p3m_data.inspection.originals import Originals
 from p3m_data.inspection.residual import where
 from p3m_data.storage.layouts import Layout, Sample
@@ -37,8 +37,10 @@ class Subject(NamedTuple):
 def identities(labels: Path, layout: Layout, originals: Originals) -> dict[str, str]:
     """Who the labels say that each picture shows, by its name in findings.
 
-    labels: a CSV with a column `identity`; see `groups.read_labels`, whose errors it raises.
+    labels: a CSV; see `groups.read_labels`, whose errors it raises. Without a column `identity` they say nothing.
     """
+    if IDENTITY not in label_columns(labels):
+        return {}
     known = {case.names[0]: case for case in cases(layout, originals, ())}
     matched = match(read_labels(labels, [IDENTITY]), list(known.values()), labels.name)
     return {case.names[0]: given[IDENTITY] for case, given in matched if given[IDENTITY]}
@@ -120,7 +122,10 @@ def too_few(subjects: Sequence[Subject]) -> str | None:
     """Why nobody can be looked for, if so."""
     photos = Counter(subject.person for subject in subjects if subject.person)
     if not photos:
-        return "no picture has a label that says who it shows (--labels FILE with a column identity)"
+        return (
+            "no picture with a blurred main face and an original has a label that says who it shows "
+            "(--labels FILE with a column identity)"
+        )
     if sum(count > 1 for count in photos.values()) < 2:
         return "fewer than two people have two pictures with a blurred main face and an original"
     return None

@@ -6,6 +6,7 @@ strangers. A probe's own photo, and near-duplicates of it, are not in its galler
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from p3m_data.faces.embedding import Embeddings
 from p3m_data.inspection.statistics import chance_interval, clustered_bootstrap, far_threshold, roc_auc
 
 FAR = 1e-3
+EXACT = 12  # people up to whom all their turns are tried
+TURNS = 9999  # that are drawn for more
 Numbers = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
@@ -67,6 +70,11 @@ class Trial:
         return np.asarray((names[:, None] == names[None]) & ~self.excluded)
 
     @property
+    def strangers(self) -> BoolArray:
+        """(N, N) bool: photos of others that are shown."""
+        return np.asarray(_different(self.persons) & ~self.excluded)
+
+    @property
     def probes(self) -> npt.NDArray[np.intp]:
         """The pictures whose person has another photo."""
         return np.flatnonzero(self.same.any(axis=1))
@@ -81,11 +89,11 @@ class Trial:
         return [self.persons[i] for i in self.probes]
 
 
-def chance(trial: Trial, rank: int) -> Measured:
+def chance(trial: Trial, rank: int, level: float = 0.95) -> Measured:
     """The rate at which somebody who cannot see the faces would be right by `rank`, and where it may fall."""
     same, shown = trial.same.sum(axis=1), (~trial.excluded).sum(axis=1)
     right = np.array([_drawn(int(shown[i]), int(same[i]), rank) for i in trial.probes])
-    return Measured(float(right.mean()), chance_interval(right))
+    return Measured(float(right.mean()), chance_interval(right, level))
 
 
 def _drawn(gallery: int, genuine: int, rank: int) -> float:
@@ -100,17 +108,17 @@ def _drawn(gallery: int, genuine: int, rank: int) -> float:
 def recognise(trial: Trial, probes: Embeddings, gallery: Embeddings, *, plain: bool = False) -> Recognition:
     """Every probe against its gallery. Intervals: bootstrap over people.
 
-    probes: (P, 128), in the order of `trial.probes`; gallery: (N, 128). Likenesses are standardized for each
-    gallery photo over all probes first: some photos are near to every blurred face, and an attacker would
-    correct for that. `plain`: not so, as is best for unblurred faces.
+    probes: (P, 128), in the order of `trial.probes`; gallery: (N, 128). Likenesses are centred for each gallery
+    photo over all probes first: some photos are near to every blurred face, and an attacker would correct for
+    that. `plain`: not so, as is best for unblurred faces.
     """
     rows = trial.probes
     same, hidden = trial.same[rows], trial.excluded[rows]
-    likeness = -_distance(probes, gallery) if plain else standardized(probes, gallery, hidden)
+    likeness = -_distance(probes, gallery) if plain else centred(probes, gallery, hidden)
     order = np.argsort(np.where(hidden, np.inf, -likeness), axis=1, kind="stable")
     found = np.take_along_axis(same, order, axis=1)
     first, fifth = found[:, 0].astype(float), found[:, :5].any(axis=1).astype(float)
-    strangers = ~same & ~hidden & _different(trial.persons)[rows]
+    strangers = trial.strangers[rows]
     genuine = [row[own] for row, own in zip(likeness, same, strict=True)]
     impostor = [row[others] for row, others in zip(likeness, strangers, strict=True)]
     people = trial.people
@@ -137,6 +145,22 @@ def compare(first: Recognition, second: Recognition, trial: Trial, level: float 
     return _measured(first.hits - second.hits, trial.people, level)
 
 
+def luck(first: Recognition, second: Recognition, trial: Trial) -> float:
+    """How probably `first` comes out so much better than `second`, or more, when neither is.
+
+    Then each person's difference may as well have the other sign. Of few people a bootstrap would be too sure:
+    what is alike in all of them has no spread. One-sided; never less than 1 / 2^people.
+    """
+    names, index = np.unique(np.array(trial.people), return_inverse=True)
+    apart = np.bincount(index.ravel(), weights=first.hits - second.hits, minlength=len(names))
+    apart = apart[apart != 0]
+    if len(apart) <= EXACT:
+        signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(apart))))
+        return float((signs @ apart >= apart.sum()).mean())
+    signs = np.random.default_rng(0).choice((1.0, -1.0), (TURNS, len(apart)))
+    return float((1 + (signs @ apart >= apart.sum()).sum()) / (1 + TURNS))
+
+
 def interval(one: Recognition, trial: Trial, level: float) -> Interval:
     """The interval of its rank-1 rate with another level than 0.95."""
     return _measured(one.hits, trial.people, level).interval
@@ -146,17 +170,19 @@ def linked(trial: Trial, probes: Embeddings, gallery: Embeddings) -> Measured:
     """How often the photo that the published picture was made from is the nearest of all."""
     rows = trial.probes
     shown = np.zeros((len(rows), len(gallery)), bool)
-    nearest = standardized(probes, gallery, shown).argmax(axis=1)
+    nearest = centred(probes, gallery, shown).argmax(axis=1)
     return _measured((nearest == rows).astype(float), trial.people)
 
 
-def standardized(probes: Embeddings, gallery: Embeddings, hidden: BoolArray) -> Numbers:
-    """(P, G) likenesses: minus the distance, for each gallery photo with mean 0 and variance 1 over its probes."""
+def centred(probes: Embeddings, gallery: Embeddings, hidden: BoolArray) -> Numbers:
+    """(P, G) likenesses: minus the distance, for each gallery photo with mean 0 over the probes it is shown to.
+
+    Not divided by the spread: that of a person's own photos is large, so strangers' noise would win over them.
+    """
     distance = _distance(probes, gallery)
     counts = np.maximum((~hidden).sum(axis=0), 1)
     mean = np.where(hidden, 0, distance).sum(axis=0) / counts
-    spread = np.sqrt(np.where(hidden, 0, (distance - mean) ** 2).sum(axis=0) / counts)
-    return np.asarray((mean - distance) / np.where(spread > 0, spread, 1))
+    return np.asarray(mean - distance)
 
 
 def _distance(probes: Embeddings, gallery: Embeddings) -> Numbers:

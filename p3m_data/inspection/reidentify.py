@@ -9,7 +9,7 @@ surroundings in their place, and beside it stands a control, whose mask is one c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field, JsonValue
 
 from p3m_data.arrays import BoolArray, FloatArray, UInt8Array
-from p3m_data.errors import InputError
+from p3m_data.errors import P3MError, StorageError
 from p3m_data.faces.detectors import SCORE, Detector, load_detector
 from p3m_data.faces.embedding import Embeddings
 from p3m_data.inspection.attacker import ALONE, ATTACKS, FILLED, WHOLE, AttackConfig, Attacker, mean_of
@@ -36,6 +36,7 @@ from p3m_data.inspection.recognition import (
     compare,
     interval,
     linked,
+    luck,
     recognise,
 )
 from p3m_data.pipeline.engines import WorkerLost, run_local
@@ -69,6 +70,7 @@ BLURRED_GALLERY = "blurred_gallery"
 """The attempt whose gallery is published pictures, too: other photos of the same people, blurred alike."""
 BLURRED_WORDS = "among published pictures of the same people"
 FEW_STRANGERS = 8  # an average of fewer faces still looks like one of them
+FEW_PEOPLE = 8  # each of fewer may be recognised more often than the control, by luck
 FAMILY = 0.05  # chance of any false alarm among all comparisons of one audit
 DETECTED_AT = 640  # pixels of the long side: main faces are large
 
@@ -83,6 +85,7 @@ class ReidentifyConfig(Frozen):
 
 
 DEFAULTS = ReidentifyConfig()
+NOBODY = "fewer than two people have two different photos with a face"
 Attempts = dict[str, Embeddings]
 """By "view/attack": (P, 128), in the order of the trial's probes."""
 
@@ -124,6 +127,16 @@ class Gallery:
     def probes(self) -> list[Subject]:
         return [self.subjects[i] for i in self.trial.probes]
 
+    def without(self, left_out: Collection[str]) -> Gallery | None:
+        """The gallery without the pictures of these names; None when nobody can be looked for in it."""
+        kept = np.array([i for i, one in enumerate(self.subjects) if one.where not in left_out], np.intp)
+        trial = self.trial.among(kept)
+        rows = trial.among(trial.probes)
+        # of whoever is looked for, also among published pictures, there must be somebody to be mistaken for
+        if len(set(rows.people)) < 2 or not rows.strangers.any(axis=1).all():
+            return None
+        return Gallery(tuple(self.subjects[i] for i in kept), trial, self.embeddings[kept], self.mean_face)
+
 
 def find_files() -> Files:
     """The weights; `MissingExtra` or `WeightsError` when one is not on this machine."""
@@ -161,19 +174,27 @@ def reidentify(
     files = find_files()
     gallery = look(chosen, files, workers, why_not, on_progress)
     if gallery is None:
-        return _not_made(["fewer than two people have two different photos with a face", *why_not])
+        return _not_made([NOBODY, *why_not])
     setup = Attack(files, gallery.mean_face, config.attack)
-    attempts: dict[str, list[FloatArray]] = {}
-    for subject, seen in zip(
-        gallery.probes, _in_order(gallery.probes, setup, workers, on_progress), strict=True
-    ):
-        if not isinstance(seen, dict):
-            return _not_made([f"{subject.where}: {seen}", *why_not])
-        for name, embedding in seen.items():
-            attempts.setdefault(name, []).append(embedding)
-    whole = {name: np.array(found) for name, found in attempts.items() if len(found) == len(gallery.probes)}
-    if len(whole) < len(attempts):
+    done = len(chosen), len(chosen) + len(gallery.probes)
+    seen, failed = _attacked(
+        gallery.probes, setup, workers, lambda more: on_progress(done[0] + more, done[1])
+    )
+    if failed:
+        why_not += [f"{name}: {said}" for name, said in sorted(failed.items())]
+        gallery = gallery.without(failed)
+        if gallery is None:
+            return _not_made([NOBODY, *why_not])
+    rows = [seen[subject.where] for subject in gallery.probes]
+    names = [name for name in rows[0] if all(name in row for row in rows)]
+    whole = {name: np.array([row[name] for row in rows], np.float64) for name in names}
+    if any(subject.sigma is None for subject in gallery.probes):
         why_not.append("the sigma of some blurs is not known, so what needs it was not tried")
+    found = len(set(gallery.trial.people))
+    if found < FEW_PEOPLE:
+        why_not.append(
+            f"{found} people are too few to find a difference to the control; it is in the figures only"
+        )
     figures, findings = measure(gallery.trial, gallery.embeddings, whole)
     at = len(gallery.probes)
     looked = [Looked(check=check, at=at, why_not="; ".join(why_not)) for check in ABOUT]
@@ -195,17 +216,17 @@ def look(
         elif why_not is not None:
             why_not.append(f"{subject.where}: {known.detail if isinstance(known, WorkerLost) else known}")
         on_progress(done, 2 * len(chosen))
+    if not found:
+        return None
     found.sort(key=lambda pair: pair[0].where)
     photos = Counter(subject.person for subject, _ in found)
     # strangers get names that no label has
     persons = tuple(subject.person or f"\0{subject.where}" for subject, _ in found)
-    trial = Trial(persons, _excluded([known for _, known in found]))
-    if len(set(trial.people)) < 2:
-        return None
+    trial = Trial(persons, _excluded([known.hashed for _, known in found]))
     strangers = [known.chip for s, known in found if s.person is None or photos[s.person] == 1]
     mean = mean_of(strangers if len(strangers) >= FEW_STRANGERS else [known.chip for _, known in found])
     embeddings = np.array([known.embedding for _, known in found], np.float64)
-    return Gallery(tuple(subject for subject, _ in found), trial, embeddings, mean)
+    return Gallery(tuple(subject for subject, _ in found), trial, embeddings, mean).without(())
 
 
 def measure(
@@ -249,12 +270,13 @@ def _faults(
     trial: Trial, guessed: Measured, compared: Sequence[tuple[str, str, Recognition, Recognition]]
 ) -> Iterator[Finding]:
     """What lies beyond chance, or beyond the control, so far that hardly any of all comparisons does so by itself."""
-    level = 1 - 2 * FAMILY / (2 * len(compared))
+    level = 1 - FAMILY / len(compared)
+    most = chance(trial, 1, level).interval[1]
     for view, name, one, control in compared:
         words = BLURRED_WORDS if name == BLURRED_GALLERY else ATTACKS[name]
         if view == ALONE and name != BLURRED_GALLERY:
             sure = interval(one, trial, level)
-            if one.rank_1.value > guessed.interval[1] and sure[0] > guessed.value:
+            if one.rank_1.value > most and sure[0] > guessed.value:
                 said = (
                     f"Of the masked areas alone {one.rank_1.words} are recognised ({words}); "
                     f"guessing gives {guessed.words}."
@@ -264,10 +286,10 @@ def _faults(
                     where="",
                     said=said,
                     value=one.rank_1.value,
-                    limit=guessed.interval[1],
+                    limit=most,
                 )
         above = compare(one, control, trial, level)
-        if above.interval[0] > 0:
+        if above.interval[0] > 0 and luck(one, control, trial) <= FAMILY / len(compared):
             said = (
                 f"{one.rank_1.words} are recognised ({words}), "
                 f"{above.value:.1%} more than when the mask is one colour."
@@ -305,7 +327,9 @@ class Look:
         def at(subject: Subject) -> Known | str:
             try:
                 pixels = np.ascontiguousarray(load_picture(read_file(subject.original), subject.where).pixels)
-            except InputError:
+            except StorageError:
+                raise
+            except P3MError:
                 return "its original cannot be read"
             box = subject.box or largest_face(detector, pixels)
             if box is None:
@@ -346,8 +370,10 @@ class Attack:
                 published = load_picture(read_file(subject.published), subject.where).pixels
                 size = (published.shape[1], published.shape[0])
                 mask = load_png_mask(read_file(subject.facemask), subject.where, size)
-            except InputError as error:
-                return str(error)
+            except StorageError:
+                raise
+            except P3MError:  # whose sentence may name the original
+                return "it, its facemask or its original cannot be read"
             if original.shape != published.shape or subject.box is None:
                 return "it has not the size of its original"
             lossless = subject.published.suffix.lower() == ".png"
@@ -358,20 +384,30 @@ class Attack:
         return attack
 
 
-def _in_order(
-    probes: Sequence[Subject], setup: Attack, workers: int, on_progress: Callable[[int, int], None]
-) -> list[dict[str, FloatArray] | str]:
-    done: dict[str, dict[str, FloatArray] | str] = {}
-    for subject, seen in run_local(iter(probes), setup, workers):
-        done[subject.where] = seen.detail if isinstance(seen, WorkerLost) else seen
-        on_progress(len(probes) + len(done), 2 * len(probes))
-    return [done[subject.where] for subject in probes]
+def _attacked(
+    probes: Sequence[Subject], setup: Attack, workers: int, on_progress: Callable[[int], None]
+) -> tuple[dict[str, dict[str, FloatArray]], dict[str, str]]:
+    """By the pictures' names: their embeddings by "view/attack", or why there are none."""
+    seen: dict[str, dict[str, FloatArray]] = {}
+    failed: dict[str, str] = {}
+    for subject, one in run_local(iter(probes), setup, workers):
+        if isinstance(one, dict):
+            seen[subject.where] = one
+        else:
+            failed[subject.where] = one.detail if isinstance(one, WorkerLost) else one
+        on_progress(len(seen) + len(failed))
+    return seen, failed
 
 
-def _excluded(known: Sequence[Known]) -> BoolArray:
-    """A photo is not shown to itself, nor to a near-duplicate."""
-    excluded = np.eye(len(known), dtype=bool)
-    phash, dhash = (np.array([one.hashed[i] for one in known], np.uint64) for i in (0, 1))
-    for pair in near_pairs(phash, dhash):
-        excluded[pair.first, pair.second] = excluded[pair.second, pair.first] = True
-    return excluded
+def _excluded(hashed: Sequence[tuple[int, int]]) -> BoolArray:
+    """A photo is not shown to itself, nor to a near-duplicate.
+
+    hashed: N pairs as of `duplicates.hashes`; (N, N) bool.
+    """
+    # `near_pairs` compares only the first of several with the same hashes, so each of these is looked up
+    distinct, index = np.unique(np.array(hashed, np.uint64).reshape(-1, 2), axis=0, return_inverse=True)
+    near = np.eye(len(distinct), dtype=bool)
+    for pair in near_pairs(distinct[:, 0], distinct[:, 1]):
+        near[pair.first, pair.second] = near[pair.second, pair.first] = True
+    index = index.ravel()
+    return np.asarray(near[np.ix_(index, index)])

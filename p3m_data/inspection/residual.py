@@ -7,7 +7,6 @@ whether landmarks can be found. Inside the masks no facial detail may be left.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 from collections import Counter
@@ -21,20 +20,21 @@ import numpy as np
 from pydantic import Field, JsonValue
 
 from p3m_data.arrays import BoolArray, FloatArray, UInt8Array
-from p3m_data.errors import MissingExtra, P3MError, StorageError, UsageError, WeightsError
+from p3m_data.errors import P3MError, StorageError
 from p3m_data.faces.detail import BLURRED, TELLING, detail
-from p3m_data.faces.detectors import AUDITORS, DETECTORS, WITHOUT_WEIGHTS, load_auditor
-from p3m_data.faces.landmarkers import LANDMARKERS, load_landmarker
+from p3m_data.faces.detectors import load_auditor
+from p3m_data.faces.landmarkers import load_landmarker
 from p3m_data.faces.landmarks import LandmarkConfig, locate
 from p3m_data.faces.private_area import ellipse_outline
 from p3m_data.faces.proposals import Proposal
-from p3m_data.inspection.findings import About, Crop, Finding, Level, Looked
+from p3m_data.inspection.crops import crop_name, cut_out
+from p3m_data.inspection.findings import About, Crop, Finding, Level, Looked, OnProgress, unheard
 from p3m_data.inspection.masked import is_masked, known_faces, mean_alpha
+from p3m_data.inspection.networks import find_detectors, find_landmarker
 from p3m_data.inspection.sightings import LookConfig, Place, Sighting, places, sightings
 from p3m_data.inspection.statistics import rate
 from p3m_data.pipeline.engines import WorkerLost, run_local
 from p3m_data.stages.detect import Models
-from p3m_data.storage import weights
 from p3m_data.storage.folders import locate as file_of
 from p3m_data.storage.images import load_picture
 from p3m_data.storage.manifest import read_manifest
@@ -83,7 +83,6 @@ SUPPORT = {"blazeface": 0.4, "centerface": 0.3, "yunet": 0.45, "dlib_hog": 0.1, 
 """Scores that back another detector; what is below is noise."""
 
 LOOKED = -0.2  # margin of the ellipse in which facial detail is measured: without what is behind the head
-SHOWN = 320  # pixels of a crop's side
 
 
 class ResidualConfig(Frozen):
@@ -267,24 +266,6 @@ def is_sure(place: Place, trusted: bool) -> bool:
     return bool(sure) and (len(accepted) > 1 or trusted)
 
 
-def cut_out(image: UInt8Array, box: Box, name: str) -> Crop:
-    """The place around `box` in `image` ((H, W, 3) uint8 RGB), with the box drawn, as JPEG."""
-    x0, y0, x1, y1 = box
-    middle, side = np.array([x0 + x1, y0 + y1]) / 2, max(x1 - x0, y1 - y0) * 1.25
-    left, top = np.maximum(np.floor(middle - side), 0).astype(int)
-    right, bottom = np.ceil(middle + side).astype(int)
-    cut = image[top : max(bottom, top + 1), left : max(right, left + 1)]
-    factor = SHOWN / max(cut.shape[:2])
-    shown = cv2.cvtColor(cv2.resize(cut, None, fx=factor, fy=factor), cv2.COLOR_RGB2BGR)
-    corners = np.round((np.array(box).reshape(2, 2) - [left, top]) * factor).astype(int).tolist()
-    cv2.rectangle(shown, corners[0], corners[1], (0, 0, 255), 2)
-    return Crop(name, cv2.imencode(".jpg", shown)[1].tobytes())
-
-
-def crop_name(where: str, number: int) -> str:
-    return f"residual_{where.replace('/', '_')}_{number}.jpg"
-
-
 def not_seen(where: str, why: str) -> Seen:
     """In place of a picture that could not be looked at."""
     said = f"nobody could look at it: {why}"
@@ -299,7 +280,7 @@ def residual(
     detectors: Sequence[str] | None = None,
     workers: int = 1,
     config: ResidualConfig | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress = unheard,
 ) -> Residual:
     """Looks for faces in all published pictures but those that are published unmasked on purpose.
 
@@ -313,12 +294,11 @@ def residual(
         why_not.append(f"{left_out} pictures are of the split whose faces are published on purpose")
     seen: list[Seen] = []
     if files:
-        setup = Setup(files, _landmarker(why_not), config or ResidualConfig())
+        setup = Setup(files, find_landmarker(why_not), config or ResidualConfig())
         for item, result in run_local(_items(layout, originals, chosen), setup, workers):
             one = not_seen(item.where, result.detail) if isinstance(result, WorkerLost) else result
             seen.append(one)
-            if on_progress is not None:
-                on_progress(len(seen), len(chosen))
+            on_progress(len(seen), len(chosen))
     seen.sort(key=lambda one: one.where)
     at = sum(bool(one.seconds) for one in seen)
     return Residual(
@@ -328,23 +308,6 @@ def residual(
         crops=[crop for one in seen for crop in one.crops],
         seen=seen,
     )
-
-
-def find_detectors(names: Sequence[str] | None) -> tuple[dict[str, Path | None], list[str]]:
-    """The weights of each detector that is at hand, and a sentence for each that is not; fetches nothing."""
-    everybody = (*DETECTORS, *AUDITORS)
-    if unknown := [name for name in names or () if name not in everybody]:
-        raise UsageError(f"unknown detector {unknown[0]}; there are {', '.join(everybody)}")
-    files: dict[str, Path | None] = {}
-    why_not = []
-    for name in names if names is not None else everybody:
-        try:
-            if name in AUDITORS and importlib.util.find_spec("dlib") is None:
-                raise MissingExtra("dlib-bin", "audit")
-            files[name] = None if name in WITHOUT_WEIGHTS else weights.resolve(name)
-        except (WeightsError, MissingExtra) as error:
-            why_not.append(f"{name} did not look: {error}")
-    return files, why_not
 
 
 def figures(seen: Sequence[Seen], detectors: Sequence[str]) -> dict[str, JsonValue]:
@@ -401,14 +364,6 @@ def _public_checks(layout: Layout) -> dict[str, tuple[Check, ...]]:
         return {row.image: row.checks for row in read_manifest(layout.manifest)}
     except P3MError:
         return {}  # `validate` says what is wrong with it; here nothing is waived
-
-
-def _landmarker(why_not: list[str]) -> Path | None:
-    try:
-        return weights.resolve(LANDMARKERS["mediapipe"][2])
-    except WeightsError as error:
-        why_not.append(f"landmarks were not looked for: {error}")
-        return None
 
 
 def _said(place: Place, fault: bool, trusted: bool, waived: bool) -> str:

@@ -17,6 +17,7 @@ from p3m_data.pipeline.decisions import miss_rate_bound
 
 Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
+Values = Sequence[str] | Sequence[int]
 
 
 class Rate(NamedTuple):
@@ -161,6 +162,20 @@ def chance_interval(p: npt.ArrayLike, level: float = 0.95) -> Interval:
     low = int(np.argmax(left > tail))
     high = int(hits.size - 1 - np.argmax(right[::-1] > tail))
     return low / chances.size, high / chances.size
+
+
+def rank_correlation(a: Values, b: Values) -> float:
+    """Spearman's rank correlation of two sequences of one length, -1 to 1; 0 where all values of one are equal."""
+    first, second = _ranks(a), _ranks(b)
+    spread = float(np.sqrt((first**2).sum() * (second**2).sum()))
+    return float((first * second).sum()) / spread if spread > 0 else 0.0
+
+
+def _ranks(values: Values) -> Floats:
+    """Ranks about their mean; equal values share one."""
+    _, inverse, counts = np.unique(np.array(values, object), return_inverse=True, return_counts=True)
+    middle = np.cumsum(counts) - (counts - 1) / 2
+    return np.asarray(middle[inverse] - (len(values) + 1) / 2, np.float64)
 
 
 def _scores(values: npt.ArrayLike, what: str) -> Floats:

@@ -22,6 +22,8 @@ from p3m_data.storage.folders import check_writable, write_atomic
 KEY_BYTES = 32
 OUTPUTS = ("blurred_image", "facemask", "mask")
 """Folders in `train` that pictures are published to."""
+PUBLISHED_AT = 946_684_800 * 10**9
+"""Time of change of every published file, in ns (2000-01-01): true times would tell the order of the sources."""
 
 
 def key_mark(key: bytes) -> str:

@@ -24,7 +24,9 @@ COLUMNS = "q.id, q.state, q.reason, q.note"
 MINE = """(q.state <> 'second_opinion' OR NOT EXISTS (
     SELECT 1 FROM decision d WHERE d.id = q.id AND d.standing AND d.reviewer = :reviewer
     AND d.outcome = 'second_opinion'))"""
-FREE = "NOT EXISTS (SELECT 1 FROM lease l WHERE l.id = q.id AND l.until > :now AND l.holder <> :holder)"
+# a lease that ends later than any could that is made now is from before the clock was set back
+HELD = f"until > :now AND until <= :now + {2 * LEASE_SECONDS}"
+FREE = f"NOT EXISTS (SELECT 1 FROM lease l WHERE l.id = q.id AND {HELD} AND l.holder <> :holder)"
 
 
 class Entry(NamedTuple):
@@ -133,7 +135,8 @@ class Queue:
             raise PictureTaken(f"{taken_by} works on {name} at this moment; take another picture")
 
     def taken_by(self, name: str) -> str | None:
-        rows = self._ledger.read("SELECT reviewer FROM lease WHERE id = ? AND until > ?", name, self._now())
+        query = f"SELECT reviewer FROM lease WHERE id = :name AND {HELD}"
+        rows = self._ledger.read(query, {"name": name, "now": self._now()})
         return str(rows[0][0]) if rows else None
 
     def _wanted(self, name: str, reviewer: str, holder: str) -> Entry:

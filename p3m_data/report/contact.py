@@ -50,7 +50,7 @@ def write_private_report(dataset: Dataset, ledger: Ledger) -> Path:
     }
     entries = (_entry(record, dataset, Path(photos) if photos else None) for record in records)
     total = sum(counts[status] for status in LISTED)
-    return _write_pages(dataset.private, _template("private.html"), total, entries, facts)
+    return _write_pages(dataset.private, template("private.html"), total, entries, facts)
 
 
 def write_public_report(dataset: Dataset, blur: BlurConfig | None = None) -> Path:
@@ -63,7 +63,7 @@ def write_public_report(dataset: Dataset, blur: BlurConfig | None = None) -> Pat
     made_by = _made_by(totals.counted(read_manifest(dataset.manifest)))
     facts = {"totals": totals, "made_by": made_by, "blur": blur}
     rows = read_manifest(dataset.manifest)
-    return _write_pages(dataset.public, _template("public.html"), totals.pictures, rows, facts)
+    return _write_pages(dataset.public, template("public.html"), totals.pictures, rows, facts)
 
 
 def page_name(number: int) -> str:
@@ -184,7 +184,8 @@ def _faces_in_words(faces: Iterable[Face | PublicFace]) -> str:
     return ", ".join(f"{count} {'face' if count == 1 else 'faces'} {words}" for words, count in found.items())
 
 
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
+    """The page `name` of this folder, with the words and filters that pages use."""
     environment = Environment(
         loader=PackageLoader("p3m_data.report", "."),
         autoescape=True,

@@ -97,6 +97,8 @@ class Anonymizer:
         except (StorageError, MemoryError):
             raise
         except Exception as error:
+            if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
+                raise MemoryError from error
             # one picture that trips a library must not stop a run over a million; the log holds the traceback
             print(f"{source.path}:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
             said = f"the program failed on it ({type(error).__name__}: {error}); please report it"

@@ -16,7 +16,7 @@ import cv2
 from p3m_data.arrays import FloatArray, UInt8Array
 from p3m_data.errors import ImageTooLarge, StorageError, UnreadableImage
 from p3m_data.faces.detectors import Detector
-from p3m_data.pipeline.dataset import Dataset
+from p3m_data.pipeline.dataset import PUBLISHED_AT, Dataset
 from p3m_data.stages.blur import blur
 from p3m_data.stages.config import AnonymizeConfig
 from p3m_data.stages.mask import Masked
@@ -122,7 +122,7 @@ def publish(dataset: Dataset, loaded: Loaded, masked: Masked, candidate: Candida
     new = [public / path for path in contents if not (public / path).exists()]
     try:
         for path, data in contents.items():
-            folders.write_atomic(public / path, data)
+            folders.write_atomic(public / path, data, time_ns=PUBLISHED_AT)
     except StorageError:
         for file in new:
             file.unlink(missing_ok=True)

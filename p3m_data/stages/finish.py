@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from p3m_data.errors import StorageError
-from p3m_data.pipeline.dataset import OUTPUTS, Dataset
+from p3m_data.pipeline.dataset import OUTPUTS, PUBLISHED_AT, Dataset
 from p3m_data.pipeline.ledger import Ledger
 from p3m_data.storage.manifest import manifest_row, write_manifest
 from p3m_data.types import Status
@@ -30,6 +31,7 @@ def finish(ledger: Ledger, dataset: Dataset, on_note: Callable[[str], None]) -> 
             for file in sorted((dataset.train / folder).iterdir())
         ]
         public = {path for record in ledger.records(Status.ANONYMIZED) for path in record.files}
+        _set_times(dataset, public)
         strays = [file for file in strays if str(file.relative_to(dataset.public).as_posix()) not in public]
         if strays:
             aside = dataset.private / "orphans"
@@ -70,6 +72,20 @@ def _write_manifest(ledger: Ledger, dataset: Dataset) -> None:
         # a decision that came while the rows were read left another note
         if known and ledger.meta(STALE) == known:
             ledger.set_meta(STALE, "")
+
+
+def _set_times(dataset: Dataset, public: set[str]) -> None:
+    """For files that an earlier version published, or that somebody touched or copied."""
+    for path in public:
+        try:
+            if (dataset.public / path).stat().st_mtime_ns != PUBLISHED_AT:
+                os.utime(dataset.public / path, ns=(PUBLISHED_AT, PUBLISHED_AT))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise StorageError(
+                f"the time of {dataset.public / path} cannot be set ({error.strerror}); allow it"
+            ) from error
 
 
 def _move(files: list[Path], aside: Path) -> None:

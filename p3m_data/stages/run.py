@@ -20,7 +20,7 @@ from p3m_data.stages.anonymize import Job, Outcome, find_weights
 from p3m_data.stages.config import AnonymizeConfig
 from p3m_data.stages.finish import finish, take_away
 from p3m_data.stages.review import Desk
-from p3m_data.storage.folders import remove_leftovers, scan, unused_mattes
+from p3m_data.storage.folders import other_files, remove_leftovers, scan, unused_mattes
 from p3m_data.types import Reason, Record, Source, Status
 
 
@@ -66,7 +66,7 @@ def anonymize_folder(
         key = dataset.known_key(ledger)
         ledger.set_meta("key", key_mark(key))
         _tidy(dataset)
-        _add(ledger, sources, mattes, sides, on_note)
+        _add(ledger, sources, photos, mattes, sides, on_note)
         with dataset.publishing():
             _redo_lost(ledger, dataset, on_note)
         if retry_failed:
@@ -202,6 +202,7 @@ def _carry_out_again(ledger: Ledger, dataset: Dataset, on_note: Callable[[str], 
 def _add(
     ledger: Ledger,
     sources: Iterator[Source],
+    photos: Path,
     mattes: Path | None,
     sides: tuple[Path, ...],
     on_note: Callable[[str], None],
@@ -219,6 +220,8 @@ def _add(
 
     added = ledger.add(counted())
     total = added.new + added.changed + added.kept
+    if others := other_files(photos, exclude=sides if mattes is None else (*sides, mattes)):
+        on_note(f"{others} other files in {photos} are no pictures by their suffix and were passed over")
     if added.changed:
         on_note(f"{added.changed} pictures changed since they were done and are done again")
     if mattes is not None:

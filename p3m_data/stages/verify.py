@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -25,6 +26,17 @@ AWAY = 16  # pixels from the mask beyond which a JPEG's blocks hold no masked pi
 MOST = 0.5  # of a face's area: with less of it masked, the face counts as not masked
 LEVELS = 8  # a larger change of a pixel outside the mask counts as changed
 
+CheckName = Literal[
+    "size",
+    "transition_untouched",
+    "outside_identical",
+    "outside_mean",
+    "outside_changed",
+    "detail_left",
+    "faces_left",
+]
+CHECKS: tuple[CheckName, ...] = get_args(CheckName)
+"""The names of all checks that a record or a manifest's row may hold."""
 
 SAID = {
     "transition_untouched": "{value:.0f} pixels of hair or other fine edges would be changed",
@@ -64,17 +76,23 @@ def verify(
     `lossless`: not one pixel outside `mask` may differ. Otherwise JPEG's own loss is measured away from the mask.
     """
     if written.shape != source.shape:
-        return (Check(name="size", passed=False, value=written.size, limit=source.size),)
+        return (_check("size", False, written.size, source.size),)
     touched = int((mask & transition).sum())
-    checks = [Check(name="transition_untouched", passed=touched == 0, value=touched, limit=0)]
+    checks = [_none("transition_untouched", touched)]
     checks += outside(source, written, mask, config, lossless)
     left = max((_detail_left(written, mask, f) for f in faces), default=0.0)
-    checks.append(
-        Check(name="detail_left", passed=left <= config.detail, value=round(left, 3), limit=config.detail)
-    )
-    remaining = len(unexplained(written, faces, detectors, config.explained))
-    checks.append(Check(name="faces_left", passed=remaining == 0, value=remaining, limit=0))
+    checks.append(_check("detail_left", left <= config.detail, round(left, 3), config.detail))
+    checks.append(_none("faces_left", len(unexplained(written, faces, detectors, config.explained))))
     return tuple(checks)
+
+
+def _check(name: CheckName, passed: bool, value: float, limit: float) -> Check:
+    return Check(name=name, passed=passed, value=value, limit=limit)
+
+
+def _none(name: CheckName, count: int) -> Check:
+    """Of what there may be none at all."""
+    return _check(name, count == 0, count, 0)
 
 
 def _detail_left(written: UInt8Array, mask: BoolArray, face: Face) -> float:
@@ -91,26 +109,15 @@ def outside(
     changes = cv2.absdiff(source, written)
     change = functools.reduce(cv2.max, cv2.split(changes))
     if lossless:
-        changed = int(np.count_nonzero(change.astype(bool) & ~mask))
-        return [Check(name="outside_identical", passed=changed == 0, value=changed, limit=0)]
+        return [_none("outside_identical", int(np.count_nonzero(change.astype(bool) & ~mask)))]
     reach = 2 * AWAY + 1
     away = cv2.dilate(mask.astype(np.uint8), np.ones((reach, reach), np.uint8)) == 0
     count = max(int(np.count_nonzero(away)), 1)
     mean = float(np.mean(cv2.mean(changes, away.astype(np.uint8))[:3]))
-    share = np.count_nonzero(away & (change > LEVELS)) / count
+    share = float(np.count_nonzero(away & (change > LEVELS)) / count)
     return [
-        Check(
-            name="outside_mean",
-            passed=mean <= config.mean_change,
-            value=round(mean, 4),
-            limit=config.mean_change,
-        ),
-        Check(
-            name="outside_changed",
-            passed=share <= config.changed_share,
-            value=share,
-            limit=config.changed_share,
-        ),
+        _check("outside_mean", mean <= config.mean_change, round(mean, 4), config.mean_change),
+        _check("outside_changed", share <= config.changed_share, share, config.changed_share),
     ]
 
 

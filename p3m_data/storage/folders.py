@@ -20,8 +20,8 @@ from p3m_data.errors import StorageError, UsageError
 from p3m_data.types import Source
 
 PICTURE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
-    | {".ppm", ".pgm", ".jp2", ".avif", ".heic", ".heif"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".tga"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".heic", ".heif"}
 )
 
 _TEMPORARY = re.compile(r"\.p3mdata-[0-9a-f]{16}\.tmp")
@@ -70,14 +70,29 @@ def unused_mattes(mattes: Path, used: Iterable[str], exclude: Sequence[Path] = (
     return [path for path in _walk(mattes, left_out) if path not in known]
 
 
+def other_files(root: Path, exclude: Sequence[Path] = ()) -> int:
+    """How many files under `root` `scan` passes over because their suffix is no picture's; hidden ones do not count."""
+    left_out = {os.path.realpath(folder) for folder in exclude}
+    count = 0
+    for at, folders, names in os.walk(root):
+        folders[:] = [
+            f for f in folders if not f.startswith(".") and os.path.realpath(Path(at, f)) not in left_out
+        ]
+        suffixes = (posixpath.splitext(name)[1].lower() for name in names if not name.startswith("."))
+        count += sum(suffix not in PICTURE_SUFFIXES for suffix in suffixes)
+    return count
+
+
 def locate(root: Path, path: str) -> Path:
     """The file that a source's `path` (or `matte`) names under `root`."""
     stray = "".join(chr(ord(c) - _PRIVATE + _STRAY) if _is_private(c) else c for c in path)
     return root / os.fsdecode(os.fsencode(stray))
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, *, time_ns: int | None = None) -> None:
     """Write `data` to `path` so that the file is there whole or not at all, also after a power cut.
+
+    `time_ns`: its time of change, where the true one must not be told.
 
     Raises `StorageError` when the disk is full or the folder cannot be written; no temporary file stays then.
     """
@@ -85,6 +100,8 @@ def write_atomic(path: Path, data: bytes) -> None:
     try:
         try:
             _write_synced(temporary, data)
+            if time_ns is not None:
+                os.utime(temporary, ns=(time_ns, time_ns))
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -114,7 +131,7 @@ def remove_leftovers(folder: Path) -> int:
 def check_writable(folder: Path) -> None:
     """Make sure that files can be written to `folder`, which is made if need be; `StorageError` otherwise."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         probe = folder / f".p3mdata-{secrets.token_hex(8)}.tmp"
         try:
             _write_synced(probe, b"p3mdata")
@@ -124,6 +141,16 @@ def check_writable(folder: Path) -> None:
         raise StorageError(f"{folder} is a file or lies under one; name a folder to write to") from error
     except OSError as error:
         raise _storage_error(folder, error) from error
+
+
+def _make(folder: Path) -> None:
+    """Make `folder` and its parents so that they are there after a power cut, too."""
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        _make(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def _check_folder(folder: Path, what: str) -> None:

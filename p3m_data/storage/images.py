@@ -140,7 +140,7 @@ def opened(data: bytes, name: str, limits: Limits) -> Iterator[tuple[Image.Image
                 with _silenced(image.format == "TIFF"):
                     image.load()
                 yield image, _orientation(image)
-        except InputError:
+        except (InputError, MemoryError):
             raise
         except Image.DecompressionBombError as error:
             raise _too_many_pixels("too many", name, limits) from error

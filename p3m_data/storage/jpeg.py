@@ -10,9 +10,8 @@ same quantization tables onto the same coefficients.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -20,28 +19,27 @@ import numpy.typing as npt
 from PIL import Image, JpegImagePlugin
 
 from p3m_data.arrays import BoolArray, FloatArray, UInt8Array
+from p3m_data.storage.jpeg_segments import (
+    ADOBE,
+    ALL_FRAMES,
+    FRAMES,
+    JFIF,
+    METADATA,
+    PROGRESSIVE,
+    SOS,
+    Segment,
+    frame_size,
+    header,
+)
 
 # Where no source tables can be kept: below 100 the mean change of a detailed picture passes half a level.
 FINE_QUALITY = 100
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-_SOS = 0xDA
-_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
-_PROGRESSIVE = 0xC2
-_ALL_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_METADATA = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 _LARGEST_SIDE = 65500
 _CELLS = {0: (1, 1), 1: (1, 2), 2: (2, 2)}
 """Pillow's number of a chroma subsampling -> (rows, columns) of pixels that share a chroma sample."""
-
-
-class Segment(NamedTuple):
-    """One marker segment of a JPEG header: `data[start:end]`, marker and length included."""
-
-    marker: int
-    start: int
-    end: int
 
 
 @dataclass(frozen=True)
@@ -63,21 +61,6 @@ class JpegCoding:
     """EXIF orientation (1 to 8) that turns the stored picture upright."""
 
 
-def header(data: bytes) -> Iterator[Segment]:
-    """The marker segments of a JPEG up to its first scan; ends early where the header is malformed."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:
-            at += 1
-            continue
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        yield Segment(marker, at, end)
-        if marker == _SOS:
-            return
-        at = end
-
-
 def coding_of(image: Image.Image, data: bytes, orientation: int = 1) -> JpegCoding | None:
     """The coding of the JPEG `data`, opened as `image`; None where its pixels cannot stay on its grid.
 
@@ -87,23 +70,21 @@ def coding_of(image: Image.Image, data: bytes, orientation: int = 1) -> JpegCodi
     if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.layers not in (1, 3):
         return None
     segments = list(header(data))
-    frame = next((s for s in segments if s.marker in _ALL_FRAMES), None)
+    frame = next((s for s in segments if s.marker in ALL_FRAMES), None)
     tables = [image.quantization.get(layer[3]) for layer in image.layer]
     sampling = 0 if image.layers == 1 else JpegImagePlugin.get_sampling(image)
-    if frame is None or frame.marker not in _FRAMES or segments[-1].marker != _SOS:
+    if frame is None or frame.marker not in FRAMES or segments[-1].marker != SOS:
         return None
     if sampling not in _CELLS or None in tables:
         return None
     mode = "L" if image.layers == 1 else _colour_mode(data, segments, [layer[0] for layer in image.layer])
     if mode == "RGB" and sampling != 0:
         return None
-    height, width = (int.from_bytes(data[frame.start + i : frame.start + i + 2], "big") for i in (5, 7))
-    padded = _padded((width, height), _block(data, segments, frame, sampling))
-    if max(padded) > _LARGEST_SIDE or min(width, height) == 0:
+    size = frame_size(data, frame.start)
+    padded = _padded(size, _block(data, segments, frame, sampling))
+    if max(padded) > _LARGEST_SIDE or min(size) == 0:
         return None
-    coding = JpegCoding(
-        data, (width, height), padded, tuple(tuple(t) for t in tables if t), sampling, mode, orientation
-    )
+    coding = JpegCoding(data, size, padded, tuple(tuple(t) for t in tables if t), sampling, mode, orientation)
     return coding if _stays_whole(coding) else None
 
 
@@ -171,9 +152,9 @@ def turn(array: npt.NDArray[Scalar], orientation: int) -> npt.NDArray[Scalar]:
 def _colour_mode(data: bytes, segments: list[Segment], ids: list[int]) -> str:
     """What three components are, by the rules of libjpeg: "YCbCr" or "RGB"."""
     contents = [(segment.marker, data[segment.start + 4 : segment.end]) for segment in segments]
-    if any(marker == 0xE0 and len(c) >= 14 and c.startswith(b"JFIF\0") for marker, c in contents):
+    if any(marker == JFIF and len(c) >= 14 and c.startswith(b"JFIF\0") for marker, c in contents):
         return "YCbCr"
-    adobe = [c for marker, c in contents if marker == 0xEE and len(c) >= 12 and c.startswith(b"Adobe")]
+    adobe = [c for marker, c in contents if marker == ADOBE and len(c) >= 12 and c.startswith(b"Adobe")]
     if adobe:
         # of several the last one holds
         return "RGB" if adobe[-1][11] == 0 else "YCbCr"
@@ -184,8 +165,8 @@ def _block(data: bytes, segments: list[Segment], frame: Segment, sampling: int) 
     """(width, height) in pixels of the smallest unit of which the file holds a whole number."""
     scan = segments[-1]
     components = data[frame.start + 9]
-    interleaved = scan.marker == _SOS and data[scan.start + 4] == components > 1
-    if frame.marker == _PROGRESSIVE or not interleaved:
+    interleaved = scan.marker == SOS and data[scan.start + 4] == components > 1
+    if frame.marker == PROGRESSIVE or not interleaved:
         # scans of one component stop at its own last block, which for chroma may be half a unit early
         return 8, 8
     rows, columns = _CELLS[sampling]
@@ -214,13 +195,13 @@ def _turned_table(table: tuple[int, ...], orientation: int) -> list[int]:
 def _bare(coding: JpegCoding) -> bytes:
     """The file without metadata, its size set to whole blocks so that all of them are decoded."""
     segments = list(header(coding.data))
-    parts = [coding.data[s.start : s.end] for s in segments if s.marker not in _METADATA]
+    parts = [coding.data[s.start : s.end] for s in segments if s.marker not in METADATA]
     return _with_size(b"\xff\xd8" + b"".join(parts) + coding.data[segments[-1].end :], coding.padded)
 
 
 def _with_size(data: bytes, size: tuple[int, int]) -> bytes:
     """The JPEG `data` with (width, height) in its frame header; the number of blocks must not change."""
-    at = next(s.start for s in header(data) if s.marker in _FRAMES) + 5
+    at = next(s.start for s in header(data) if s.marker in FRAMES) + 5
     return data[:at] + size[1].to_bytes(2, "big") + size[0].to_bytes(2, "big") + data[at + 4 :]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,10 +46,14 @@ SPLITS = {
     "P3M-500-NP": "P3M-500-NP",
 }
 """Folder below the dataset -> name of the split."""
+FOLDERS = frozenset(P3M_FOLDERS) | {name for place in SPLITS for name in place.split("/")}
+"""Every name of a folder in a dataset that is laid out in splits."""
 
 MANIFEST = "manifest.jsonl"
 SUMS = "SHA256SUMS"
-KNOWN = frozenset({MANIFEST, "README.md", "croissant.json", SUMS})
+_TEXTS = re.compile(
+    r"README\.(md|txt)|LICEN[CS]E(\.md|\.txt)?|CITATION\.cff|croissant\.json|SHA256SUMS|report(-[0-9]+)?\.html"
+)
 
 
 class Lone(NamedTuple):
@@ -225,14 +230,15 @@ class _Found:
             if any(taken.startswith(f"{path}/") for taken in self._folders):
                 yield from self._elsewhere(path)
             elif not entry.is_dir(follow_symlinks=False):
-                if folder or not _is_known(entry.name):
+                if folder or not (entry.name == MANIFEST or is_text(entry.name)):
                     yield path
             else:
                 yield from _files_below(self.root, path)
 
 
-def _is_known(name: str) -> bool:
-    return name in KNOWN or (name.startswith("report") and name.endswith(".html"))
+def is_text(path: str) -> bool:
+    """Whether it is a page or a text that a dataset has in its own folder, beside the manifest."""
+    return _TEXTS.fullmatch(path) is not None
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

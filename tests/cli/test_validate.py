@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import importlib
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from p3m_data.cli.inspecting import FIRST, lines
 from p3m_data.cli.main import main
-from p3m_data.cli.validate import FIRST, lines
+from p3m_data.errors import StorageError
+from p3m_data.inspection import validate as validating
 from p3m_data.inspection.findings import Finding, Inspection, Looked
 from tests.inspection.planting import FAULTS, good_dataset, planted
 from tests.inspection.test_validate import p3m
@@ -95,27 +100,98 @@ def test_a_wrong_folder_is_one_sentence_and_exit_2(arguments: list[str], said: s
     assert len(result.stderr.splitlines()) == 1
 
 
+def inspected(*findings: Finding, looked: tuple[Looked, ...] = ()) -> Inspection:
+    return Inspection(
+        command="validate", layout="pairs", pictures=1, code_version="0", looked=looked, findings=findings
+    )
+
+
 def test_only_the_first_findings_are_printed_and_names_cannot_write_to_the_terminal() -> None:
-    findings = tuple(
-        Finding(check="mates", where=f"a\x1b[2J{n}", said="It is alone.") for n in range(FIRST + 2)
-    )
+    findings = [
+        Finding(check="mates", where=f"a\x1b[2J\u202e{n}", said="It is alone.") for n in range(FIRST + 2)
+    ]
     note = Finding(check="matte_hard", where="b", said="It is hard.", level="note")
-    told = lines(
-        Inspection(
-            command="validate",
-            layout="pairs",
-            pictures=3,
-            code_version="0",
-            looked=(Looked(check="mates", at=3), Looked(check="trimap_values", why_not="there are none")),
-            findings=(*findings, note),
-        )
+    looked = (
+        Looked(check="mates", at=3),
+        Looked(check="trimap_values", why_not="there are none"),
+        Looked(check="trimap_matte", why_not="there are none"),
+        Looked(check="changed_inside", at=2, why_not="1 original is gone"),
     )
-    assert not any("\x1b" in line for line in told)
+    told = lines(inspected(*findings, note, looked=looked))
+    assert told[0] == "1 picture (pairs)"
+    assert all(line.isprintable() for line in told)
     assert f"mates: {FIRST + 2} wrong" in told
     assert sum("It is alone." in line for line in told) == FIRST
     assert "  and 2 more" in told
     assert "matte_hard: 1 to note" in told
-    assert told[-2:] == [
-        f"1 of 2 checks made, {FIRST + 2} things wrong",
-        "  not made: trimap_values (there are none)",
+    assert told[-3:] == [
+        f"2 of 4 checks made, {FIRST + 2} things wrong",
+        "  not made: trimap_values, trimap_matte (there are none)",
+        "  not everywhere: changed_inside (1 original is gone)",
     ]
+
+
+def test_what_is_wrong_is_printed_before_what_is_to_note() -> None:
+    findings = [
+        Finding(check=check, where=str(n), said="So.", level="fault" if n == 9 else "note")
+        for check in ("mates", "sizes", "matte_hard")
+        for n in range(10 if check != "matte_hard" else 1)
+    ]
+    told = lines(inspected(*findings))
+    assert [line for line in told if not line.startswith(" ")][1:-1] == [
+        "mates: 1 wrong, 9 to note",
+        "sizes: 1 wrong, 9 to note",
+        "matte_hard: 1 to note",
+    ]
+    for check in ("mates", "sizes"):
+        assert told[told.index(f"{check}: 1 wrong, 9 to note") + 1] == "  9: So."
+    alone = lines(inspected(*findings[:9], *findings[10:]))
+    assert [line.partition(":")[0] for line in alone if line[0] != " "][1:-1] == [
+        "sizes",
+        "mates",
+        "matte_hard",
+    ]
+    assert alone[-1] == "0 of 0 checks made, 1 thing wrong"
+
+
+@pytest.mark.parametrize("name", ["validate", "audit"])
+def test_the_help_has_examples_that_can_be_parsed(name: str) -> None:
+    told = CliRunner().invoke(main, [name, "--help"]).stdout
+    examples = [line.split() for line in told.partition("Example:")[2].splitlines() if "p3mdata" in line]
+    assert len(examples) == 2
+    command = importlib.import_module(f"p3m_data.cli.{name}")
+    for words in examples:
+        assert words[:2] == ["p3mdata", name]
+        getattr(command, name).make_context(name, words[2:])
+
+
+@pytest.mark.parametrize("name", ["validate", "audit"])
+def test_the_help_imports_nothing_heavy(name: str) -> None:
+    script = (
+        "import sys\n"
+        "from p3m_data.cli.main import main\n"
+        f"main(['{name}', '--help'], standalone_mode=False)\n"
+        "print(*sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert not loaded & {"pydantic", "numpy", "cv2", "PIL", "mediapipe", "dlib", "jinja2"}
+
+
+def test_a_default_dataset_is_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = good_dataset(tmp_path)
+    monkeypatch.chdir(dataset.public)
+    assert p3mdata().stdout.splitlines()[-1] == f"Look at: {dataset.private / 'validate.html'}"
+
+
+def test_where_no_report_can_be_written_is_said_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = p3m(tmp_path / "P3M-10k", foregrounds=False)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(validating, "validate", lambda *_, **__: pytest.fail("it began"))
+    for place in ("file", "file/deeper"):
+        result = p3mdata(root, "--report", tmp_path / place)
+        assert result.exit_code == StorageError.exit_code
+        assert result.stderr.endswith("is a file or lies under one; name a folder to write to\n")
+        assert len(result.stderr.splitlines()) == 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,23 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "weights"
 
 
+@pytest.fixture(autouse=True)
+def without_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the packages that bring weights, so that nothing depends on which extras are installed."""
+    brought = {
+        source.package
+        for entry in storage.registry().values()
+        for source in entry.sources
+        if isinstance(source, storage.FromPackage)
+    }
+    find = importlib.util.find_spec
+
+    def hide(name: str, package: str | None = None) -> ModuleSpec | None:
+        return None if name in brought else find(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", hide)
+
+
 def run(*words: str) -> Result:
     return CliRunner().invoke(main, ["weights", *words])
 
@@ -34,8 +53,10 @@ def states() -> dict[str, str]:
     return {row["name"]: row["state"] for row in json.loads(result.stdout)}
 
 
-def small(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """Replace the registry by files whose content is their name, and which nobody offers."""
+def small(
+    monkeypatch: pytest.MonkeyPatch, *names: str, packages: dict[str, storage.FromPackage] | None = None
+) -> None:
+    """Replace the registry by files whose content is their name, and which nobody or a package offers."""
     entry = storage.registry()["yunet"]
     made = {
         name: entry.model_copy(
@@ -44,7 +65,7 @@ def small(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
                 "file": name,
                 "sha256": hashlib.sha256(name.encode()).hexdigest(),
                 "bytes": len(name),
-                "sources": (storage.FromUrl(url=f"file:///no/such/{name}"),),
+                "sources": ((packages or {}).get(name, storage.FromUrl(url=f"file:///no/such/{name}")),),
             }
         )
         for name in names
@@ -80,6 +101,9 @@ def test_list_tells_where_files_are_and_writes_nothing(
         "centerface": "missing",
         "yunet": "found",
         "fan": "missing",
+        "dlib_cnn": "missing",
+        "dlib_embedding": "missing",
+        "dlib_five_points": "missing",
     }
     assert str(test_data / "weights" / "yunet_n_dynamic.onnx") in run("list").stdout
     assert list(cache.iterdir()) == []
@@ -112,6 +136,34 @@ def test_get_goes_on_after_a_failure_and_says_every_one(cache: Path, monkeypatch
     for line, name in zip(lines, ("one", "three"), strict=True):
         assert line.startswith(f"p3mdata: {name} (sha256 ")
         assert "fetching is switched off" in line
+
+
+NEEDS_EXTRA = storage.FromPackage(package="weights_donor", member="one", extra="audit")
+
+
+def test_get_goes_on_without_an_extra(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(monkeypatch, "one", "two", packages={"one": NEEDS_EXTRA})
+    (cache / "two").write_text("two")
+    result = run("get", "--all")
+    assert result.exit_code == 2
+    assert result.stdout == f"two  {cache / 'two'}\n"
+    assert result.stderr == (
+        'p3mdata: weights-donor is not installed; install it with: pip install "p3mdata[audit]"\n'
+    )
+
+
+def test_a_file_in_an_installed_package_is_found_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch, "one", packages={"one": NEEDS_EXTRA})
+    donor = tmp_path / "site" / "weights_donor"
+    donor.mkdir(parents=True)
+    (donor / "__init__.py").touch()
+    (donor / "one").write_text("one")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    (row,) = json.loads(run("list", "--json").stdout)
+    assert (row["state"], row["where"]) == ("found", str(donor / "one"))
+    assert run("get", "--all").stdout == f"one  {donor / 'one'}\n"
 
 
 @pytest.mark.parametrize("words", [(), ("yunet", "--all")])

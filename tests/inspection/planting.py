@@ -10,6 +10,7 @@ import hmac
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -180,7 +181,8 @@ def _original(folder: Path, name: str) -> UInt8Array:
         photos = ledger.meta("photos")
     assert source is not None
     assert photos is not None
-    return read(Path(photos) / source.path)
+    file = Path(photos) / source.path
+    return load_picture(file.read_bytes(), file.name).pixels
 
 
 def renamed(folder: Path, old: str, new: str) -> str:
@@ -204,16 +206,21 @@ def face_left(suffix: str, folder: Path) -> str:
 
 def one_pixel_outside(folder: Path) -> str:
     image = _first(folder, "blurred_image", ".png")
-    pixels = read(image)
-    pixels[2, 3] ^= 1
+    pixels, facemask = read(image), read(_mate(image, "facemask"))
+    y, x = np.argwhere(facemask == 0)[0]
+    pixels[y, x] ^= 1
     save(image, pixels)
     return image.stem
 
 
 def patch_outside(folder: Path) -> str:
     image = _first(folder, "blurred_image", ".jpg")
-    pixels = read(image)
-    pixels[:20, :20] = 255 - pixels[:20, :20]
+    pixels, facemask = read(image), read(_mate(image, "facemask"))
+    # a JPEG spreads the face's edge by a block of 16
+    away = cv2.erode((facemask == 0).astype(np.uint8), np.ones((73, 73)), borderValue=1)
+    y, x = np.argwhere(away)[0]
+    patch = pixels[y : y + 20, x : x + 20]
+    patch[:] = 255 - patch
     save(image, pixels, quality=95)
     return image.stem
 
@@ -235,12 +242,14 @@ def mask_in_the_hair(folder: Path) -> str:
 
 
 def swapped_mattes(folder: Path) -> str:
-    """The two mattes that are least alike change places, with their trimaps."""
+    """The two mattes of one size that are least alike change places, with their trimaps."""
     mattes = {file: read(file).astype(np.float32) for file in _files(folder, "mask")}
-    a = min(mattes)
-    b = max(mattes, key=lambda file: float(np.abs(mattes[file] - mattes[a]).mean()))
+    pairs = [(a, b) for a, b in combinations(mattes, 2) if mattes[a].shape == mattes[b].shape]
+    a, b = max(pairs, key=lambda pair: float(np.abs(mattes[pair[0]] - mattes[pair[1]]).mean()))
     for role in ("mask", "trimap"):
         one, other = (file.parent.parent / role / file.name for file in (a, b))
+        if not one.is_file():
+            continue
         data = one.read_bytes()
         one.write_bytes(other.read_bytes())
         other.write_bytes(data)
@@ -272,6 +281,7 @@ def copied(folder: Path, quality: int | None = None) -> str:
     moved = {
         key: f"validation/{split}/" + row[key].removeprefix("train/")
         for key in ("image", "facemask", "matte")
+        if row[key] is not None
     }
     moved = {key: path.replace(image.stem, name) for key, path in moved.items()}
     write_rows(folder, [*rows(folder), {**row, **moved, "id": name, "split": split, "sha256": sums}])
@@ -309,7 +319,7 @@ def removed(role: str, folder: Path) -> str:
 def removed_with_mates(folder: Path) -> str:
     image = _first(folder, "blurred_image")
     for file in (image, *(_mate(image, role) for role in ("mask", "facemask", "trimap"))):
-        file.unlink()
+        file.unlink(missing_ok=True)
     return image.stem
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p3m_data.inspection import leaks as module
-from p3m_data.inspection.findings import Finding
-from p3m_data.inspection.leaks import ABOUT, leaks, occurrences, plain_text, rank_correlation
+from p3m_data.inspection.findings import Finding, Notes
+from p3m_data.inspection.leaks import ABOUT, leaks
+from p3m_data.inspection.manifest_values import check_manifest
+from p3m_data.inspection.private_side import Private
 from p3m_data.pipeline.dataset import Dataset
 from p3m_data.pipeline.engines import WorkerLost
 from p3m_data.pipeline.ledger import Ledger
@@ -43,8 +45,6 @@ ONE_TIME = 1_700_000_000 * 10**9
 
 def _record(dataset: Dataset, source: str, name: str, suffix: str, seed: int) -> Record:
     """Publish a small picture, its facemask and, for every other, its matte."""
-    import hashlib
-
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (40, 56, 3), np.uint8)
     mask = np.zeros((40, 56), np.uint8)
@@ -124,6 +124,10 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "run_local", _here)
 
 
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def _found(folder: Path, *, private: bool = True) -> tuple[Finding, ...]:
     beside = folder.with_name("out.private") if private else None
     return leaks(recognise(folder), private=beside)[0]
@@ -200,14 +204,14 @@ def test_with_the_ledger_no_byte_of_the_manifest_can_change(good: Path, data: st
     byte = data.draw(st.integers(0, 255).filter(lambda b: b != before[at]))
     cut = data.draw(st.booleans())
     changed = before[:at] + (b"" if cut else bytes([byte])) + before[at + 1 :]
-    digests = {path: module._sha256(good / "out" / path) for s in layout.samples for path in s.files.values()}
-    known = module.Private.of(good / "out", good / "out.private")
-    notes = module._Notes()
+    digests = {path: _sha256(good / "out" / path) for s in layout.samples for path in s.files.values()}
+    known = Private.of(good / "out", good / "out.private")
+    notes = Notes()
     elsewhere = good / "changed" / "manifest.jsonl"
     elsewhere.parent.mkdir(exist_ok=True)
     elsewhere.write_bytes(changed)
     there = Layout("p3mdata", elsewhere.parent, layout.samples, (), elsewhere)
-    module._manifest(there, digests, known, notes)
+    check_manifest(there, digests, known, notes)
     assert notes.findings
     assert {finding.check for finding in notes.findings} == {"manifest_values"}
 
@@ -286,7 +290,7 @@ def test_the_private_folder_is_found_by_name(copy: Path) -> None:
 @pytest.mark.usefixtures("in_process")
 def test_right_sums_are_right(copy: Path) -> None:
     files = sorted(p for p in copy.rglob("*") if p.is_file())
-    lines = [f"{module._sha256(file)}  {file.relative_to(copy).as_posix()}\n" for file in files]
+    lines = [f"{_sha256(file)}  {file.relative_to(copy).as_posix()}\n" for file in files]
     (copy / "SHA256SUMS").write_text("".join(lines))
     assert _found(copy) == ()
 
@@ -324,61 +328,7 @@ def test_what_is_no_file_never_blocks(copy: Path) -> None:
     assert ("public_names", r"train/\xff\xfe") in kinds
 
 
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=30))
-def test_rank_correlation_is_spearmans(pairs: list[tuple[int, int]]) -> None:
-    def ranks(values: list[int]) -> list[float]:
-        return [sum(o < v for o in values) + (sum(o == v for o in values) + 1) / 2 for v in values]
-
-    a, b = (ranks(list(column)) for column in zip(*pairs, strict=True))
-    found = rank_correlation(
-        *(np.array(column, np.int64) for column in ([p[0] for p in pairs], [[p[1]] for p in pairs]))
-    )
-    if len(set(a)) == 1 or len(set(b)) == 1:
-        assert found == 0
-    else:
-        assert found == pytest.approx(abs(np.corrcoef(a, b)[0, 1]))
-
-
-@given(st.text("ab_ 1.", max_size=60), st.sets(st.text("ab_ 1.", min_size=4, max_size=7), max_size=8))
-def test_occurrences_are_what_a_plain_search_finds(text: str, names: set[str]) -> None:
-    expected = {
-        found.start() for name in names for found in re.finditer(rf"(?<!\w)(?={re.escape(name)}(?!\w))", text)
-    }
-    assert set(occurrences(text, frozenset(names))) == expected
-
-
-def test_spellings_are_undone() -> None:
-    assert plain_text("a&#47;b%2Fc\\/d\\u002fe") == "a/b/c/d/e"
-
-
 def test_the_row_is_retold_as_p3mdata_spells_it(copy: Path) -> None:
     before = (copy / "manifest.jsonl").read_bytes()
     _each_row(copy, lambda _row: None)
     assert (copy / "manifest.jsonl").read_bytes() == before
-
-
-@pytest.mark.parametrize("pictures", [12, 40, 400])
-def test_chance_alone_is_no_order(pictures: int) -> None:
-    rng = np.random.default_rng(pictures)
-    names = [f"p_{number:08x}" for number in range(pictures)]
-    known = module.Private(
-        order={name: number for number, name in enumerate(names)},
-        times={name: (int(rng.integers(2**40)),) for name in names},
-        rows={},
-        names=frozenset(),
-        places=frozenset(),
-    )
-
-    def faults(times: list[int]) -> int:
-        notes = module._Notes()
-        facts = [
-            os.stat_result((0o100644, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0.0, float(t), 0.0, 0, t, 0)) for t in times
-        ]
-        files = [module.Entry(f"{name}.jpg", fact) for name, fact in zip(names, facts, strict=True)]
-        module._times(files, known, module.DEFAULTS, notes)
-        return sum(finding.level == "fault" for finding in notes.findings)
-
-    shuffled = [rng.permutation(pictures).tolist() for _ in range(200)]
-    assert sum(faults(times) for times in shuffled) <= 2
-    # two workers, or a neighbour that takes longer, hide no order
-    assert faults([number ^ 1 for number in range(pictures)]) == 1

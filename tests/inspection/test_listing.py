@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from p3m_data.inspection.listing import FEW, Sums, _ranks, index_manifest, order_findings
+from p3m_data.inspection import listing
+from p3m_data.inspection.listing import FEW, Sums, index_manifest, order_findings
 from p3m_data.storage.layouts import recognise
 from tests.inspection.planting import good_dataset
 from tests.storage.test_layouts import touch
@@ -58,11 +58,6 @@ def test_ids_that_are_counted_are_found() -> None:
     assert order_findings([f"p_{17 * number + 5:08x}" for number in range(2)], []) == []
 
 
-def test_ranks_are_those_of_scipy() -> None:
-    values = np.random.default_rng(1).integers(0, 20, 60).tolist()
-    assert np.allclose(_ranks(values), stats.rankdata(values))
-
-
 def test_rows_are_found_again_where_the_index_says(tmp_path: Path) -> None:
     manifest = good_dataset(tmp_path).manifest
     rows, findings = index_manifest(manifest)
@@ -84,3 +79,20 @@ def test_a_list_that_leads_outside_is_not_followed(path: str, tmp_path: Path) ->
     assert list(sums.compare({"images/a.jpg": hashlib.sha256(b"").digest()})) == []
     (finding,) = sums.rest()
     assert "outside the dataset" in finding.said
+
+
+def test_a_listed_file_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "mattes").mkdir()
+    (tmp_path / "README.md").write_text("x")
+    (tmp_path / "SHA256SUMS").write_text(f"{hashlib.sha256(b'x').hexdigest()}  README.md\n")
+
+    def refuse(_file: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    sums = Sums.read(recognise(tmp_path))
+    assert sums is not None
+    monkeypatch.setattr(listing, "_sha256", refuse)
+    assert [(f.where, f.said) for f in sums.rest()] == [
+        ("README.md", "It cannot be read (Permission denied).")
+    ]

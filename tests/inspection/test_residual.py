@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from p3m_data.faces.private_area import ellipse_outline
 from p3m_data.inspection import residual as module
 from p3m_data.inspection.findings import Finding
 from p3m_data.inspection.masked import is_masked, known_faces
+from p3m_data.inspection.networks import find_detectors
 from p3m_data.inspection.originals import Originals
 from p3m_data.inspection.residual import (
     ABOUT,
@@ -28,7 +30,6 @@ from p3m_data.inspection.residual import (
     ResidualConfig,
     Seen,
     Setup,
-    find_detectors,
     is_sure,
     residual,
 )
@@ -269,7 +270,7 @@ def test_an_unknown_detector_and_one_that_is_not_here(
         find_detectors(["haar"])
     monkeypatch.setenv("P3MDATA_CACHE", str(tmp_path))
     monkeypatch.delenv("P3MDATA_WEIGHTS", raising=False)
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     files, why_not = find_detectors(["yunet", "dlib_hog"])
     assert files == {}
     assert [said.split(" did not look: ")[0] for said in why_not] == ["yunet", "dlib_hog"]

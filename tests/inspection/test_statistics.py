@@ -15,6 +15,7 @@ from p3m_data.inspection.statistics import (
     chance_interval,
     clustered_bootstrap,
     far_threshold,
+    rank_correlation,
     rate,
     roc_auc,
     tar_at_far,
@@ -171,3 +172,18 @@ def test_a_level_is_a_probability(level: float) -> None:
             call()
     with pytest.raises(ValueError, match="confidence level"):
         clustered_bootstrap([1.0], ["a"], level=level)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=30))
+def test_rank_correlation_is_scipys(pairs: list[tuple[int, int]]) -> None:
+    a, b = (list(column) for column in zip(*pairs, strict=True))
+    found = rank_correlation(a, b)
+    if len(set(a)) == 1 or len(set(b)) == 1:
+        assert found == 0
+    else:
+        assert found == pytest.approx(scipy.stats.spearmanr(a, b).statistic)
+
+
+def test_rank_correlation_of_nothing_and_of_large_numbers() -> None:
+    assert rank_correlation([], []) == 0
+    assert rank_correlation([10**18, 10**18 + 1, 10**18 + 2], ["c", "b", "a"]) == pytest.approx(-1)

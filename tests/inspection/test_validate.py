@@ -120,7 +120,7 @@ def test_a_picture_that_trips_the_program_is_a_finding(
     victim = rows(dataset)[3]["id"]
     inspect = Inspector._inspect
 
-    def trip(self: Inspector, look: module.Seen) -> module.Seen:
+    def trip(self: Inspector, look: module.Inspected) -> module.Inspected:
         if look.task.sample.name == victim:  # type: ignore[attr-defined]
             raise RuntimeError("/private/place")
         return inspect(self, look)  # type: ignore[arg-type]

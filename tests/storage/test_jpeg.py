@@ -15,7 +15,8 @@ from PIL import Image, ImageFilter
 from p3m_data.arrays import BoolArray, UInt8Array
 from p3m_data.errors import InputError
 from p3m_data.storage.images import decode, encode_picture, load_picture
-from p3m_data.storage.jpeg import header, native_planes
+from p3m_data.storage.jpeg import native_planes
+from p3m_data.storage.jpeg_segments import header
 
 STRUCTURE = {0xD8, 0xE0, 0xEE, 0xDB, 0xC0, 0xC1, 0xC4, 0xDA, 0xD9}
 

@@ -178,3 +178,27 @@ def test_what_is_no_file_is_a_stray_and_is_not_waited_for(tmp_path: Path) -> Non
     layout = recognise(tmp_path)
     assert layout.strays == ("images/pipe.jpg", "masks/dead.png")
     assert told(layout) == {("", "a"): {"image", "matte"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("README.md", True),
+        ("README.txt", True),
+        ("LICENSE", True),
+        ("LICENCE.txt", True),
+        ("CITATION.cff", True),
+        ("report.html", True),
+        ("report-12.html", True),
+        ("report-anna.html", False),
+        ("notes.txt", False),
+        (".README.md", False),
+    ],
+)
+def test_what_a_dataset_may_hold_beside_its_pictures(tmp_path: Path, name: str, known: bool) -> None:
+    for folder in ("images", "mattes"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / name).write_text("x")
+    assert recognise(tmp_path).strays == (() if known else (name,))
+    (tmp_path / name).rename(tmp_path / "images" / name)
+    assert recognise(tmp_path).strays == (f"images/{name}",)

@@ -24,7 +24,8 @@ from PIL import Image
 from p3m_data.arrays import UInt8Array
 from p3m_data.storage.images import encode_picture, encode_png, load_picture
 from p3m_data.storage.jpeg import encode_fine
-from p3m_data.storage.structure import Part, foreign_parts
+from p3m_data.storage.parts import Part
+from p3m_data.storage.structure import foreign_parts
 
 quick = settings(max_examples=60, deadline=None)
 
@@ -152,6 +153,14 @@ def test_a_segment_put_into_a_jpeg_is_found(
     good = JPEGS[kind]
     border = data.draw(st.sampled_from(_borders(good)))
     assert foreign_parts(good[:border] + _segment(marker, content) + good[border:], ".jpg")
+
+
+@pytest.mark.parametrize("marker", [0xC4, 0xDB])
+def test_a_segment_of_tables_without_any_is_found(marker: int) -> None:
+    good = JPEGS["baseline"]
+    for border in (20, good.index(b"\xff\xda"), len(good) - 2):
+        parts = foreign_parts(good[:border] + _segment(marker, b"") + good[border:], ".jpg")
+        assert parts == [Part("a segment without a table in it", border, 4)]
 
 
 def _borders(data: bytes) -> list[int]:
