@@ -28,17 +28,10 @@ from common import RESULTS, machine, machine_line, portraits, positive, table, w
 from p3m_data.arrays import BoolArray, FloatArray, UInt8Array
 from p3m_data.errors import P3MError, UsageError
 from p3m_data.inspection.attacker import ALONE, ATTACKS, FILLED, WHOLE, Attacker
+from p3m_data.inspection.gallery import Files, Gallery, find_files, look
 from p3m_data.inspection.originals import Originals
 from p3m_data.inspection.people import Subject, identities, subjects, too_few
-from p3m_data.inspection.reidentify import (
-    BLURRED_GALLERY,
-    DEFAULTS,
-    Files,
-    Gallery,
-    find_files,
-    look,
-    measure,
-)
+from p3m_data.inspection.reidentify import BLURRED_GALLERY, DEFAULTS, measure
 from p3m_data.pipeline.engines import WorkerLost, run_local
 from p3m_data.stages.blur import BlurConfig, blur
 from p3m_data.storage.images import Picture, decode, encode_picture, load_picture
@@ -157,35 +150,57 @@ def worst(figures: dict[str, Any], view: str) -> str:
 def told(figures: dict[str, Any]) -> str:
     blurs = figures["blurs"]
     first = next(iter(blurs.values()))["privacy"]
+    matted = next(iter(blurs.values())).get("matting", {}).get("pictures", 0)
     guess, guess_5 = (first["chance"][rank] for rank in ("rank_1", "rank_5"))
-    head = ("blur", "face alone", "after the best deconvolution", "published pictures as gallery (control)",
-            "with surroundings", "above control", "matting: SAD between alphas, median / worst")  # fmt: skip
-    rows = []
-    for name, one in blurs.items():
-        p, cost = one["privacy"], one.get("matting")
-        alike = f"{percent(p, ALONE, BLURRED_GALLERY)} ({100 * p[ALONE][f'{BLURRED_GALLERY}_{FILLED}']['rank_1'][0]:.1f})"
-        rows.append([
-            name.replace(":", " "), percent(p, ALONE, "published"), worst(p, ALONE), alike,
-            percent(p, WHOLE, "published"), percent(p, WHOLE, "published", "rank_1_above_control"),
-            f"{cost['sad_between']:.3f} / {cost['sad_between_worst']:.3f}" if cost else "",
-        ])  # fmt: skip
-    areas = [[name.replace(":", " "), *(f"{one['privacy'][ALONE][a]['auc'][0]:.3f}" for a in (*ATTACKS, FILLED))]
-             for name, one in blurs.items()]  # fmt: skip
-    return "\n".join([
-        "# Privacy and matting cost by method and strength", "",
-        f"`{figures['command']}`", "", machine_line(figures["machine"]), "",
-        f"{first['probes']} blurred faces of {first['people']} people are looked for among {first['gallery']} unblurred "
-        "photos, never their own and no near-duplicate. Rank-1 rates in percent, with 95 % intervals (bootstrap over "
-        f"people). Guessing gives {100 * guess[0]:.1f} ({100 * guess[1]:.1f} to {100 * guess[2]:.1f}), at rank 5 "
-        f"{100 * guess_5[0]:.1f}; unblurred faces give {100 * first['unblurred']['rank_1'][0]:.1f}.", "",
-        table(head, rows), "",
-        "AUC of the face alone, per attack (0.5 is guessing):", "",
-        table(["blur", *ATTACKS, "control"], areas), "",
-        "*Face alone*: an average face's surroundings around the masked area. *Control*: the mask in one colour, so that "
-        "only its shape and its average colour can help; with surroundings also hair, clothes and background, which are "
-        "published on purpose. *Matting*: closed-form alphas of the picture before and after the blur; 1 is 1000 pixels. "
-        f"{next(iter(blurs.values())).get('matting', {}).get('pictures', 0)} pictures with mattes, long side {MATTED_AT} pixels.", "",
-    ])  # fmt: skip
+    head = (
+        "blur",
+        "face alone",
+        "after the best deconvolution",
+        "published pictures as gallery (control)",
+        "with surroundings",
+        "above control",
+        "matting: SAD between alphas, median / worst",
+    )
+    areas = [
+        [name.replace(":", " "), *(f"{one['privacy'][ALONE][a]['auc'][0]:.3f}" for a in (*ATTACKS, FILLED))]
+        for name, one in blurs.items()
+    ]
+    return f"""# Privacy and matting cost by method and strength
+
+`{figures["command"]}`
+
+{machine_line(figures["machine"])}
+
+{first["probes"]} blurred faces of {first["people"]} people are looked for among {first["gallery"]} unblurred photos,
+never their own and no near-duplicate. Rank-1 rates in percent, with 95 % intervals (bootstrap over people).
+Guessing gives {100 * guess[0]:.1f} ({100 * guess[1]:.1f} to {100 * guess[2]:.1f}), at rank 5 {100 * guess_5[0]:.1f};
+unblurred faces give {100 * first["unblurred"]["rank_1"][0]:.1f}.
+
+{table(head, [_row(name, one) for name, one in blurs.items()])}
+
+AUC of the face alone, per attack (0.5 is guessing):
+
+{table(["blur", *ATTACKS, "control"], areas)}
+
+*Face alone*: an average face's surroundings around the masked area. *Control*: the mask in one colour, so that only
+its shape and its average colour can help; with surroundings also hair, clothes and background, which are published on
+purpose. *Matting*: closed-form alphas of the picture before and after the blur; 1 is 1000 pixels.
+{matted} pictures with mattes, long side {MATTED_AT} pixels.
+"""
+
+
+def _row(name: str, one: dict[str, Any]) -> list[str]:
+    seen, cost = one["privacy"], one.get("matting")
+    control = 100 * seen[ALONE][f"{BLURRED_GALLERY}_{FILLED}"]["rank_1"][0]
+    return [
+        name.replace(":", " "),
+        percent(seen, ALONE, "published"),
+        worst(seen, ALONE),
+        f"{percent(seen, ALONE, BLURRED_GALLERY)} ({control:.1f})",
+        percent(seen, WHOLE, "published"),
+        percent(seen, WHOLE, "published", "rank_1_above_control"),
+        f"{cost['sad_between']:.3f} / {cost['sad_between_worst']:.3f}" if cost else "",
+    ]
 
 
 def plot(figures: dict[str, Any], file: Path) -> None:

@@ -72,6 +72,16 @@ def test_a_chip_is_the_turned_square_around_the_face(embedder: Embedder, astrona
     np.testing.assert_array_equal(astronaut, before)
 
 
+def test_chips_have_the_margin_that_the_network_was_trained_with(
+    embedder: Embedder, astronaut: UInt8Array
+) -> None:
+    dlib = pytest.importorskip("dlib")
+    square = dlib.rectangle(163, 72, 279, 188)  # as large as `FACE`, around its middle
+    points = dlib.shape_predictor(str(attackers_files()[1]))(astronaut, square)
+    expected = dlib.get_face_chip(astronaut, points, size=150, padding=0.25)
+    assert difference(embedder.align(astronaut, FACE).chip(astronaut), expected) < 3
+
+
 def test_a_chip_of_a_mask_is_where_the_chip_shows_it(embedder: Embedder, astronaut: UInt8Array) -> None:
     alignment, mask = embedder.align(astronaut, FACE), face_mask()
     found = alignment.mask(mask)

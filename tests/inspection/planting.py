@@ -110,7 +110,7 @@ def _publish(dataset: Dataset, photos: Path, mattes: Path, number: int) -> Recor
         transition="matte",
         faces=(Face(box=(80, 80, 160, 160), score=1, detectors=(), how="landmarks", sigma=12),),
         files={file.relative_to(dataset.public).as_posix(): sha256(file) for file in files},
-        provenance=Provenance(code_version="0", config_digest="0", models={}),
+        provenance=Provenance(code_version="0.1.0", config_digest="a1dfb627d1906b20", models={}),
     )
 
 
@@ -218,7 +218,7 @@ def patch_outside(folder: Path) -> str:
     pixels, facemask = read(image), read(_mate(image, "facemask"))
     # a JPEG spreads the face's edge by a block of 16
     away = cv2.erode((facemask == 0).astype(np.uint8), np.ones((73, 73)), borderValue=1)
-    y, x = np.argwhere(away)[0]
+    y, x = np.argwhere(away[:-20, :-20])[0]
     patch = pixels[y : y + 20, x : x + 20]
     patch[:] = 255 - patch
     save(image, pixels, quality=95)

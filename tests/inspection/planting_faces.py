@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,25 +19,28 @@ from p3m_data.faces.private_area import face_width, private_area
 from p3m_data.inspection.masked import mean_alpha
 from p3m_data.pipeline.dataset import PUBLISHED_AT, Dataset
 from p3m_data.storage.folders import locate
-from p3m_data.storage.images import decode, encode_picture, encode_png, load_picture
+from p3m_data.storage.images import Picture, decode, encode_picture, encode_png, load_picture
 from p3m_data.storage.manifest import manifest_row, write_manifest
 from p3m_data.storage.masks import load_png_mask
 from p3m_data.storage.mattes import load_matte
 from p3m_data.types import Face, Record, Status
 
 WEAK = 0.03  # of the face's width
+SURE = 0.8  # of a face beside the subject; what has less is often none, or out of focus
 
 
 class Shown(NamedTuple):
     """A picture as it is published."""
 
     record: Record
-    original: UInt8Array
+    picture: Picture
+    """Its original."""
     published: UInt8Array
     mask: BoolArray
     subject: tuple[Face, ...]
     """Masked faces, the widest first."""
     bystanders: tuple[Face, ...]
+    """Those that the run was sure of."""
 
 
 class Edited(NamedTuple):
@@ -56,75 +59,87 @@ def plant(fault: FaceFault, folder: Path) -> list[str]:
     """Plant `fault` into every picture of the dataset in `folder` that can have it; their ids."""
     dataset = Dataset.at(folder)
     names = []
+    for seen in shown(folder):
+        edited = fault.edit(seen)
+        if edited is not None:
+            _publish(dataset, seen, edited)
+            names.append(str(seen.record.id))
     with dataset.ledger() as ledger:
-        photos, mattes = Path(ledger.meta("photos") or ""), Path(ledger.meta("mattes") or "")
-        for record in list(ledger.records(Status.ANONYMIZED)):
-            changed = _planted(fault, dataset, record, photos, mattes)
-            if changed is not None:
-                assert ledger.replace(changed)
-                names.append(str(record.id))
         write_manifest(map(manifest_row, ledger.records(Status.ANONYMIZED)), dataset.manifest)
     return names
 
 
-def _planted(fault: FaceFault, dataset: Dataset, record: Record, photos: Path, mattes: Path) -> Record | None:
+def shown(folder: Path) -> list[Shown]:
+    """The published pictures of the dataset in `folder`."""
+    dataset = Dataset.at(folder)
+    with dataset.ledger() as ledger:
+        photos, mattes = Path(ledger.meta("photos") or ""), Path(ledger.meta("mattes") or "")
+        return [_shown(dataset, record, photos, mattes) for record in ledger.records(Status.ANONYMIZED)]
+
+
+def _shown(dataset: Dataset, record: Record, photos: Path, mattes: Path) -> Shown:
     picture = load_picture(locate(photos, record.source).read_bytes(), "the original")
-    image, facemask = (
-        next(path for path in record.files if f"/{role}/" in path) for role in ("blurred_image", "facemask")
-    )
-    size = (record.width or 0, record.height or 0)
-    mask = load_png_mask((dataset.public / facemask).read_bytes(), facemask, size)
+    size = picture.pixels.shape[1], picture.pixels.shape[0]
+    image, facemask = (_file(dataset, record, role) for role in ("blurred_image", "facemask"))
     matte = None
     if record.matte is not None:
         matte = load_matte(locate(mattes, record.matte).read_bytes(), "the matte", size)
-    beside: list[Face] = []
-    subject: list[Face] = []
-    for face in sorted((f for f in record.faces if f.how != "none"), key=lambda f: -face_width(f.outline)):
-        alpha = mean_alpha(matte, face.box)
-        (beside if alpha is not None and alpha < 0.5 else subject).append(face)
-    published = decode((dataset.public / image).read_bytes())
-    edited = fault.edit(Shown(record, picture.pixels, published, mask, tuple(subject), tuple(beside)))
-    if edited is None:
-        return None
-    data, _ = encode_picture(picture, edited.published, mask)
-    files = dict(record.files)
-    for path, content in (
-        (image, data),
-        (facemask, encode_png(edited.mask.astype(np.uint8) * np.uint8(255))),
-    ):
-        (dataset.public / path).write_bytes(content)
-        os.utime(dataset.public / path, ns=(PUBLISHED_AT, PUBLISHED_AT))
-        files[path] = hashlib.sha256(content).hexdigest()
-    return record.model_copy(update={"files": files, "faces": edited.faces})
+    faces = sorted((f for f in record.faces if f.how != "none"), key=lambda f: -face_width(f.outline))
+    opaque = {face: mean_alpha(matte, face.box) for face in faces}
+    beside = [face for face in faces if (alpha := opaque[face]) is not None and alpha < 0.5]
+    return Shown(
+        record,
+        picture,
+        published=decode(image.read_bytes()),
+        mask=load_png_mask(facemask.read_bytes(), "its facemask", size),
+        subject=tuple(face for face in faces if face not in beside),
+        bystanders=tuple(face for face in beside if face.score >= SURE),
+    )
 
 
-def _left(shown: Shown, faces: tuple[Face, ...]) -> Edited | None:
-    """The widest of `faces` as it was, and nobody says that it is there."""
+def _file(dataset: Dataset, record: Record, role: str) -> Path:
+    return dataset.public / next(path for path in record.files if f"/{role}/" in path)
+
+
+def _publish(dataset: Dataset, seen: Shown, edited: Edited) -> None:
+    """The picture and its facemask anew, with what the ledger says of them."""
+    data, _ = encode_picture(seen.picture, edited.published, seen.mask)
+    mask = encode_png(edited.mask.astype(np.uint8) * np.uint8(255))
+    files = dict(seen.record.files)
+    for role, content in (("blurred_image", data), ("facemask", mask)):
+        file = _file(dataset, seen.record, role)
+        file.write_bytes(content)
+        os.utime(file, ns=(PUBLISHED_AT, PUBLISHED_AT))
+        files[file.relative_to(dataset.public).as_posix()] = hashlib.sha256(content).hexdigest()
+    with dataset.ledger() as ledger:
+        assert ledger.replace(seen.record.model_copy(update={"files": files, "faces": edited.faces}))
+
+
+def _left(seen: Shown, faces: Sequence[Face]) -> Edited | None:
+    """These `faces` as they were, and nobody says that they are there."""
     if not faces:
         return None
-    area = private_area([faces[0].outline], shown.mask.shape)
-    if not (area & shown.mask).any():
-        return None
-    pixels = np.where((area & shown.mask)[..., None], shown.original, shown.published).astype(np.uint8)
-    others = tuple(face for face in shown.record.faces if face != faces[0])
-    return Edited(pixels, shown.mask & ~area, others)
+    area = private_area([face.outline for face in faces], seen.mask.shape)
+    pixels = np.where((area & seen.mask)[..., None], seen.picture.pixels, seen.published)
+    others = tuple(face for face in seen.record.faces if face not in faces)
+    return Edited(pixels.astype(np.uint8), seen.mask & ~area, others)
 
 
-def _weakly_blurred(shown: Shown) -> Edited | None:
+def _weakly_blurred(seen: Shown) -> Edited | None:
     """All masked faces, blurred again as nobody should."""
-    pixels, faces = shown.original, []
-    for face in shown.record.faces:
+    pixels, faces = seen.picture.pixels, []
+    for face in seen.record.faces:
         if face.how != "none":
             sigma = WEAK * face_width(face.outline)
-            area = shown.mask & private_area([face.outline], shown.mask.shape)
+            area = seen.mask & private_area([face.outline], seen.mask.shape)
             pixels = obfuscate(pixels, area, sigma, "gaussian")
             face = face.model_copy(update={"sigma": round(sigma, 2)})
         faces.append(face)
-    return Edited(pixels, shown.mask, tuple(faces))
+    return Edited(pixels, seen.mask, tuple(faces))
 
 
 FAULTS: Mapping[str, FaceFault] = {
-    "the subject's face left": FaceFault(lambda shown: _left(shown, shown.subject), "residual_face"),
-    "a bystander's face left": FaceFault(lambda shown: _left(shown, shown.bystanders), "bystander_face"),
+    "the subject's face left": FaceFault(lambda seen: _left(seen, seen.subject[:1]), "residual_face"),
+    "bystanders' faces left": FaceFault(lambda seen: _left(seen, seen.bystanders), "bystander_face"),
     f"faces blurred with a Gaussian of {WEAK}": FaceFault(_weakly_blurred, "detail_under_mask"),
 }
