@@ -20,6 +20,7 @@ ALL: Mapping[str, Mapping[str, planting.Fault | planting_faces.FaceFault]] = {
     "validate": planting.FAULTS,
     "audit --only leaks": planting_leaks.FAULTS,
     "audit --only faces": planting_faces.FAULTS,
+    "audit --only recognition": planting_faces.RECOGNISABLE,
 }
 
 

@@ -42,13 +42,13 @@ def audit(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Check that nobody in a dataset can be recognised, and that nothing else leaks.
+    """Check that nobody can be recognised and nothing leaks.
 
     DATASET is a folder that p3mdata made or any other that p3mdata validate reads; the current folder when it is
-    not named. Three parts: leaks (every byte, name and time that is public), faces (detectors that share nothing
-    with those of the run look for faces that are left), recognition (with originals and a CSV of identities:
-    blurred faces are looked for among other photos of the same people). The exit code is 0 when nothing is wrong
-    and 1 when something is; notes do not count. Two parts need: pip install "p3mdata[audit]".
+    not named. Three parts: leaks (every byte, name and time that is public), faces (detectors, some of which no
+    run uses, look for faces that are left), recognition (with originals and a CSV of identities: blurred faces
+    are looked for among other photos of the same people). The exit code is 0 when nothing is wrong and 1 when
+    something is; notes do not count. Recognition needs, and faces sees more with: pip install "p3mdata[audit]".
 
     \b
     Example:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import cv2
 import numpy as np
 
@@ -11,6 +13,7 @@ from p3m_data.storage.sentences import path_text
 from p3m_data.types import Box
 
 SHOWN = 320  # pixels of a crop's side
+LONGEST = 180  # bytes of a path in a crop's name; file systems take 255 in all
 
 
 def cut_out(image: UInt8Array, box: Box, name: str) -> Crop:
@@ -30,4 +33,7 @@ def cut_out(image: UInt8Array, box: Box, name: str) -> Crop:
 def crop_name(where: str, number: int) -> str:
     """The file name of crop `number` (0 or more) of the picture that findings call `where`."""
     name = path_text(where).replace("/", "_").replace("\\", "_")
+    if len(name.encode()) > LONGEST:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+        name = f"{name.encode()[:LONGEST].decode(errors='ignore')}_{digest}"
     return f"residual_{name}_{number}.jpg"

@@ -15,6 +15,9 @@ from pydantic import AfterValidator, Field, JsonValue
 from p3m_data.storage.sentences import path_text
 from p3m_data.types import Frozen
 
+TIME_LIMIT = 600.0
+"""Seconds for one picture, after which a worker is taken to hang."""
+
 Level = Literal["fault", "note"]
 Words = Annotated[str, AfterValidator(path_text)]
 """May name a file, whose name may be any bytes."""

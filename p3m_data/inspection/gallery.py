@@ -17,6 +17,7 @@ from p3m_data.faces.detectors import SCORE, Detector, load_detector
 from p3m_data.faces.embedding import Embeddings
 from p3m_data.inspection.attacker import Attacker, mean_of
 from p3m_data.inspection.duplicates import hashes, near_pairs
+from p3m_data.inspection.findings import TIME_LIMIT
 from p3m_data.inspection.people import Subject
 from p3m_data.inspection.recognition import Trial
 from p3m_data.pipeline.engines import WorkerLost, run_local
@@ -85,7 +86,9 @@ def look(
 ) -> Gallery | None:
     """The gallery of the originals of `chosen`; None when it shows fewer than two people twice."""
     found = []
-    for done, (subject, known) in enumerate(run_local(iter(chosen), Look(files), workers), start=1):
+    for done, (subject, known) in enumerate(
+        run_local(iter(chosen), Look(files), workers, time_limit=TIME_LIMIT), start=1
+    ):
         if isinstance(known, Known):
             found.append((subject._replace(box=known.box), known))
         elif why_not is not None:

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 
 from p3m_data.inspection import file_times, manifest_values, public_tree, telling_text
 from p3m_data.inspection.file_times import TimesConfig, check_times
-from p3m_data.inspection.findings import About, Finding, Looked, Notes, OnProgress, unheard
+from p3m_data.inspection.findings import TIME_LIMIT, About, Finding, Looked, Notes, OnProgress, unheard
 from p3m_data.inspection.manifest_values import check_manifest
 from p3m_data.inspection.private_side import Private
 from p3m_data.inspection.public_tree import (
@@ -144,7 +144,11 @@ class _Judge:
             return _Judged([], "", 0, f"It cannot be read ({error.strerror}).")
         if len(data) > Limits().max_bytes:
             return _Judged([], "", len(data), "It is too large to be looked through.")
-        parts = foreign_parts(data, PurePosixPath(path).suffix)
+        try:
+            parts = foreign_parts(data, PurePosixPath(path).suffix)
+        except Exception as error:
+            # fails closed: what the program trips over is no file that it knows
+            return _Judged([], "", len(data), f"The program failed on it ({type(error).__name__}).")
         return _Judged(parts, hashlib.sha256(data).hexdigest(), len(data))
 
 
@@ -153,7 +157,9 @@ def _structure(
 ) -> tuple[dict[str, str], dict[str, JsonValue]]:
     """sha256 by path, and figures; what is foreign is found, in the order of paths."""
     judged: dict[str, _Judged] = {}
-    for path, result in run_local(paths, _Judge(root), max(1, min(workers, len(paths)))):
+    for path, result in run_local(
+        paths, _Judge(root), max(1, min(workers, len(paths))), time_limit=TIME_LIMIT
+    ):
         judged[path] = _Judged([], "", 0, result.detail) if isinstance(result, WorkerLost) else result
         on_progress(len(judged), len(paths))
     kinds: Counter[str] = Counter()

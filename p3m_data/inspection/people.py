@@ -11,6 +11,7 @@ from typing import NamedTuple
 from p3m_data.inspection.groups import cases, label_columns, match, read_labels
 from p3m_data.inspection.originals import Originals
 from p3m_data.inspection.residual import where
+from p3m_data.pipeline.outcome import pictures
 from p3m_data.storage.layouts import Layout, Sample
 from p3m_data.types import Box, Record
 
@@ -68,7 +69,7 @@ def subjects(
             found.append(subject)
         elif subject:
             reasons[subject] += 1
-    why_not += [f"{count} pictures {why}" for why, count in sorted(reasons.items())]
+    why_not += [_counted(count, why) for why, count in sorted(reasons.items())]
     photos = Counter(subject.person for subject in found if subject.person)
     wanted = [s for s in found if s.person and photos[s.person] > 1]
     others = [s for s in found if not s.person or photos[s.person] == 1]
@@ -88,16 +89,16 @@ def _subject(
     if not sample.blurred or "facemask" not in sample.files:
         return ""
     if original is None:
-        return "have no original"
+        return "without an original"
     name = where(layout, sample)
     person = people.get(name) or None
     if person is not None and any(sign in person for sign in SEVERAL):
-        return "show several people"
+        return "with several people"
     box = sigma = None
     if (record := originals.record(sample)) is not None:
         main = main_face(record)
         if main is None:
-            return "have no main face"
+            return "without a main face"
         box, sigma = main
     root = layout.root
     return Subject(
@@ -116,6 +117,10 @@ def main_face(record: Record) -> tuple[Box, float | None] | None:
     if len(faces) > 1 and widths[1] > MAIN * widths[0]:
         return None
     return faces[0].box, faces[0].sigma
+
+
+def _counted(count: int, why: str) -> str:
+    return f"{count} {pictures(count)} {why}"
 
 
 def too_few(subjects: Sequence[Subject]) -> str | None:

@@ -20,7 +20,7 @@ from p3m_data.arrays import FloatArray
 from p3m_data.errors import P3MError, StorageError
 from p3m_data.faces.embedding import Embeddings
 from p3m_data.inspection.attacker import ALONE, ATTACKS, FILLED, WHOLE, AttackConfig, Attacker
-from p3m_data.inspection.findings import About, Finding, Looked
+from p3m_data.inspection.findings import TIME_LIMIT, About, Finding, Looked
 from p3m_data.inspection.gallery import Files, find_files, look
 from p3m_data.inspection.originals import Originals
 from p3m_data.inspection.people import Subject, subjects, too_few
@@ -270,7 +270,7 @@ def _attacked(
     """By the pictures' names: their embeddings by "view/attack", or why there are none."""
     seen: dict[str, dict[str, FloatArray]] = {}
     failed: dict[str, str] = {}
-    for subject, one in run_local(iter(probes), setup, workers):
+    for subject, one in run_local(iter(probes), setup, workers, time_limit=TIME_LIMIT):
         if isinstance(one, dict):
             seen[subject.where] = one
         else:

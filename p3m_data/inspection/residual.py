@@ -28,7 +28,7 @@ from p3m_data.faces.landmarks import LandmarkConfig, locate
 from p3m_data.faces.private_area import ellipse_outline
 from p3m_data.faces.proposals import Proposal
 from p3m_data.inspection.crops import crop_name, cut_out
-from p3m_data.inspection.findings import About, Crop, Finding, Level, Looked, OnProgress, unheard
+from p3m_data.inspection.findings import TIME_LIMIT, About, Crop, Finding, Level, Looked, OnProgress, unheard
 from p3m_data.inspection.masked import is_masked, known_faces, mean_alpha
 from p3m_data.inspection.networks import find_detectors, find_landmarker
 from p3m_data.inspection.sightings import LookConfig, Place, Sighting, places, sightings
@@ -169,13 +169,24 @@ class Looker:
 
     def __call__(self, item: Item) -> Seen:
         try:
+            return self._opened(item)
+        except (StorageError, MemoryError):
+            raise
+        except Exception as error:
+            # one picture that trips a library must not end an audit of a million
+            return not_seen(
+                item.where, f"the program failed on it ({type(error).__name__}); please report it"
+            )
+
+    def _opened(self, item: Item) -> Seen:
+        try:
             image = load_picture(read_file(item.image), item.where).pixels
             size = (image.shape[1], image.shape[0])
             mask = np.zeros(image.shape[:2], np.bool_)
             if item.facemask is not None:
                 mask = load_png_mask(read_file(item.facemask), item.where, size)
             alpha = None if item.matte is None else load_matte(read_file(item.matte), item.where, size)
-        except (StorageError, MemoryError):
+        except StorageError:
             raise
         except P3MError as error:
             said = str(error)
@@ -295,15 +306,21 @@ def residual(
     seen: list[Seen] = []
     if files:
         setup = Setup(files, find_landmarker(why_not), config or ResidualConfig())
-        for item, result in run_local(_items(layout, originals, chosen), setup, workers):
+        for item, result in run_local(
+            _items(layout, originals, chosen), setup, workers, time_limit=TIME_LIMIT
+        ):
             one = not_seen(item.where, result.detail) if isinstance(result, WorkerLost) else result
             seen.append(one)
             on_progress(len(seen), len(chosen))
     seen.sort(key=lambda one: one.where)
     at = sum(bool(one.seconds) for one in seen)
+    masked = sum(any(person.how != "unmasked" for person in one.people) for one in seen)
     return Residual(
         findings=[finding for one in seen for finding in one.findings],
-        looked=[Looked(check=check, at=at, why_not="; ".join(why_not)) for check in ABOUT],
+        looked=[
+            Looked(check=check, at=masked if check == "detail_under_mask" else at, why_not="; ".join(why_not))
+            for check in ABOUT
+        ],
         figures=figures(seen, list(files)),
         crops=[crop for one in seen for crop in one.crops],
         seen=seen,

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 import p3m_data
 from p3m_data.errors import MissingExtra
 from p3m_data.inspection.duplicates import DuplicateConfig, can_hash, near_pairs
-from p3m_data.inspection.findings import Finding, Inspection, Level, Looked, OnProgress, unheard
+from p3m_data.inspection.findings import TIME_LIMIT, Finding, Inspection, Level, Looked, OnProgress, unheard
 from p3m_data.inspection.ids import ID
 from p3m_data.inspection.listing import (
     Sums,
@@ -42,10 +42,6 @@ WHY_NOT = {
     "id": "the ids are not p3mdata's",
 }
 """First word of a check -> why it was made nowhere."""
-
-
-TIME_LIMIT = 600.0
-"""Seconds after which a picture, tried twice, is given up."""
 
 
 class ValidateConfig(Frozen):

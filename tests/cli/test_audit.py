@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -15,14 +17,16 @@ from p3m_data.cli.inspecting import EVERY, Counter
 from p3m_data.cli.main import main
 from p3m_data.errors import StorageError
 from p3m_data.inspection import audit as auditing
-from p3m_data.inspection.audit import ABOUT, CHECKS, LEFT_OUT
+from p3m_data.inspection.audit import ABOUT, CHECKS, LEFT_OUT, Audited
+from p3m_data.inspection.findings import Crop, Finding, Inspection, Looked
 from p3m_data.pipeline.dataset import PUBLISHED_AT, Dataset
 from tests.inspection.planting import good_dataset
 from tests.inspection.test_audit import labelled, pairs
 from tests.inspection.test_validate import p3m
+from tests.report.test_contact import Page
 from tests.report.test_inspection import read_back
 from tests.runs import p3mdata as in_a_process
-from tests.runs import tree
+from tests.runs import save, tree
 
 QUICK = ("--detector", "blazeface", "--workers", "1")
 
@@ -51,6 +55,7 @@ def test_the_parts_are_those_of_the_audit() -> None:
     assert cli.PARTS == auditing.PARTS
 
 
+@pytest.mark.slow
 def test_a_good_dataset_exits_0_and_names_the_report(dataset: Dataset, tmp_path: Path) -> None:
     before = tree(dataset.public)
     result = p3mdata(dataset.public, "--labels", labelled(tmp_path))
@@ -63,10 +68,9 @@ def test_a_good_dataset_exits_0_and_names_the_report(dataset: Dataset, tmp_path:
     assert tree(dataset.public) == before
 
 
-def test_json_is_all_that_is_printed(dataset: Dataset, tmp_path: Path) -> None:
+def test_json_is_all_that_is_printed(dataset: Dataset) -> None:
     """In a process of its own: libraries write past Python, and so do its workers."""
-    labels = labelled(tmp_path)
-    done = in_a_process("audit", dataset.public, "--labels", labels, "--json", *QUICK)
+    done = in_a_process("audit", dataset.public, "--json", *QUICK)
     assert (done.returncode, done.stderr) == (0, "")
     inspection = read_back(done.stdout)
     assert inspection.command == "audit"
@@ -79,7 +83,7 @@ def test_libraries_do_not_write_to_the_terminal_unless_asked(dataset: Dataset) -
     assert in_a_process(*words, P3MDATA_DEBUG="1").returncode == 0
 
 
-def test_a_fault_exits_1_and_is_told_and_a_note_does_not(dataset: Dataset) -> None:
+def test_a_fault_exits_1_and_is_told(dataset: Dataset) -> None:
     image = min(dataset.train.joinpath("blurred_image").iterdir())
     with image.open("ab") as picture:
         picture.write(b"more")
@@ -89,10 +93,30 @@ def test_a_fault_exits_1_and_is_told_and_a_note_does_not(dataset: Dataset) -> No
     told = result.stdout.splitlines()
     where = image.relative_to(dataset.public).as_posix()
     assert told[told.index("foreign_bytes: 1 wrong") + 1].startswith(f"  {where}: ")
-    assert any(line.endswith(", 1 thing wrong") for line in told)
+    counted = [int(n) for line in told for n in re.findall(r"^\w+: (\d+) wrong", line)]
+    assert f"8 of {len(ABOUT)} checks made, {sum(counted)} things wrong" in told
     assert sum(LEFT_OUT in line for line in told) == 1
     left_out = CHECKS["faces"].keys() | CHECKS["recognition"].keys()
     assert f"  not made: {', '.join(c for c in ABOUT if c in left_out)} ({LEFT_OUT})" in told
+
+
+def test_a_note_exits_0_and_its_crop_is_written(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = Finding(check="residual_face", where="p_1", said="look", level="note", crop="p_1.jpg")
+    inspection = Inspection(
+        command="audit",
+        layout="p3mdata",
+        pictures=1,
+        code_version="0",
+        looked=tuple(Looked(check=check, at=1) for check in ABOUT),
+        findings=(note,),
+    )
+    audited = Audited(inspection, [Crop("p_1.jpg", b"crop")])
+    monkeypatch.setattr(auditing, "audit", lambda *_, **__: audited)
+    result = p3mdata(dataset.public)
+    assert result.exit_code == 0
+    assert "residual_face: 1 to note" in result.stdout.splitlines()
+    assert (dataset.private / "audit" / "p_1.jpg").read_bytes() == b"crop"
+    assert '<img src="audit/p_1.jpg"' in (dataset.private / "audit.html").read_text()
 
 
 def test_only_can_be_repeated(dataset: Dataset) -> None:
@@ -169,6 +193,27 @@ def test_a_foreign_dataset_gets_a_private_folder_of_its_own(kind: str, tmp_path:
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
     # what it wrote there does not make it one of ours
     assert p3mdata(root, "--only", "leaks", "--json").stdout == result.stdout
+
+
+def test_names_of_any_bytes_are_told_and_shown(tmp_path: Path) -> None:
+    names = [os.fsdecode(b"a\xff"), "b\n\x1b[2J<script>", "c\"'&", "w" * 240, "\u202egpj", "--help", "%41#?"]
+    root = tmp_path / "theirs"
+    for seed, name in enumerate(names):
+        for folder in ("images", "alphas"):
+            file = save(root / folder / "x.png", np.full((40, 40 + seed), 90, np.uint8))
+            file.write_bytes(file.read_bytes() + b"more")
+            file.rename(file.with_name(f"{name}.png"))
+    result = p3mdata(root, "--only", "leaks")
+    assert result.exit_code == 1
+    told = result.stdout.splitlines()
+    assert all(line.isprintable() for line in told)
+    assert f"foreign_bytes: {2 * len(names)} wrong" in told
+    page = (tmp_path / "theirs.private" / "audit.html").read_text("utf-8")
+    assert all(c.isprintable() or c == "\n" for c in page)
+    assert "script" not in Page(page).tags
+    assert r"a\xff.png" in page
+    inspection = read_back((tmp_path / "theirs.private" / "audit.json").read_text("utf-8"))
+    assert len({f.where for f in inspection.findings if f.check == "foreign_bytes"}) == 2 * len(names)
 
 
 def test_a_report_folder_of_the_user_keeps_its_mode(dataset: Dataset, tmp_path: Path) -> None:

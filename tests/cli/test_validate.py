@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import stat
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from p3m_data.inspection import validate as validating
 from p3m_data.inspection.findings import Finding, Inspection, Looked
 from tests.inspection.planting import FAULTS, good_dataset, planted
 from tests.inspection.test_validate import p3m
+from tests.report.test_inspection import read_back
 from tests.runs import review_dataset
 
 
@@ -41,7 +41,7 @@ def test_what_anonymize_makes_is_right(tmp_path: Path) -> None:
     folder = review_dataset(tmp_path)
     result = p3mdata(folder / "out", "--json")
     assert result.exit_code == 0, result.stdout
-    inspection = Inspection.model_validate(json.loads(result.stdout))
+    inspection = read_back(result.stdout)
     assert inspection.pictures == 2
     assert {looked.check: looked.at for looked in inspection.looked}["changed_inside"] == 2
 
@@ -60,7 +60,7 @@ def test_json_is_the_inspection(tmp_path: Path) -> None:
     planted(FAULTS["matte of 0"], dataset.public)
     result = p3mdata(dataset.public, "--json")
     assert result.exit_code == 1
-    inspection = Inspection.model_validate(json.loads(result.stdout))
+    inspection = read_back(result.stdout)
     assert inspection.counts("fault")["matte_values"] == 1
 
 

@@ -147,9 +147,9 @@ class TestSubjects:
         why_not: list[str] = []
         found = chosen(layout, originals, {at(n): "A, B" if n == "f" else "A" for n in "abcdefg"}, why_not)
         assert why_not == [
-            "2 pictures have no main face",
-            "2 pictures have no original",
-            "1 pictures show several people",
+            "2 pictures without a main face",
+            "2 pictures without an original",
+            "1 picture with several people",
         ]
         assert [(s.where, s.sigma) for s in found] == [(at("e"), 7), (at("g"), None)]
 
@@ -159,7 +159,7 @@ class TestSubjects:
         why_not: list[str] = []
         found = chosen(layout, originals, {at("a"): f"A{sign}B"}, why_not)
         assert [s.where for s in found] == [at("b")]
-        assert why_not == ["1 pictures show several people"]
+        assert why_not == ["1 picture with several people"]
 
     def test_what_should_not_be_blurred_is_not_looked_at(self, tmp_path: Path) -> None:
         layout, originals = plain(tmp_path, "ab")

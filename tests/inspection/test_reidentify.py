@@ -316,7 +316,7 @@ class TestWhyNot:
         people = {sample.name: f"person {i % 2}" for i, sample in enumerate(layout.samples)}
         shutil.rmtree(tmp_path / "photos")
         with Originals.of(layout, None, None) as originals:
-            self.all_say(reidentify(layout, originals, people), f"{len(people)} pictures have no original")
+            self.all_say(reidentify(layout, originals, people), f"{len(people)} pictures without an original")
 
     def test_with_one_person(self, tmp_path: Path) -> None:
         layout = recognise(good_dataset(tmp_path).public)
