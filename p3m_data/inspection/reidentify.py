@@ -209,8 +209,9 @@ def _faults(
                 )
         above = compare(one, control, trial, level)
         if above.interval[0] > 0 and luck(one, control, trial) <= FAMILY / len(compared):
+            of = "Of the masked areas alone" if view == ALONE else "With their surroundings"
             said = (
-                f"{one.rank_1.words} are recognised ({words}), "
+                f"{of} {one.rank_1.words} are recognised ({words}), "
                 f"{above.value:.1%} more than when the mask is one colour."
             )
             yield Finding(check="reidentification", where="", said=said, value=above.value, limit=0.0)
