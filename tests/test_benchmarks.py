@@ -44,6 +44,7 @@ def test_every_fault_is_planted_once_and_looked_for_by_a_check_that_is_there(pla
     )
     known = {"validate": validate.ABOUT, "audit": audit.ABOUT}
     assert [case.name for case in planted.CASES if case.check not in known[case.command[0]]] == []
+    assert set(planted.NOTED) <= {case.name for case in planted.CASES}
     drawn = {case.name for case in planted.CASES if case.base == "drawn"}
     assert drawn == {name for name, fault in planting.FAULTS.items() if fault.check.startswith("trimap")} | {
         "trimap on its side"
@@ -65,24 +66,26 @@ def test_the_results_name_no_picture(portraits: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("findings", "found"),
+    ("findings", "found", "noted"),
     [
-        ([("sizes", "train/mask/p_1.png", "fault"), ("sizes", "p_2", "fault")], True),
-        ([("sizes", "p_1", "fault"), ("sizes", "p_2", "note")], True),
-        ([("sizes", "p_1", "note"), ("sizes", "p_2", "note")], True),
-        ([("sizes", "p_1", "fault")], False),
-        ([("sizes", "p_1", "fault"), ("mates", "p_2", "fault")], False),
-        ([("sizes", "p_1", "fault"), ("sizes", "p_3", "note")], False),
-        ([], False),
+        ([("sizes", "train/mask/p_1.png", "fault"), ("sizes", "p_2", "fault")], True, True),
+        ([("sizes", "p_1", "fault"), ("sizes", "p_2", "note")], False, True),
+        ([("sizes", "p_1", "note"), ("sizes", "p_2", "note")], False, True),
+        ([("sizes", "p_1", "fault")], False, False),
+        ([("sizes", "p_1", "fault"), ("mates", "p_2", "fault")], False, False),
+        ([("sizes", "p_1", "fault"), ("sizes", "p_3", "note")], False, False),
+        ([], False, False),
     ],
 )
 def test_a_fault_is_found_when_its_check_names_every_place_anew(
-    planted: ModuleType, findings: list[tuple[str, str, str]], found: bool
+    planted: ModuleType, findings: list[tuple[str, str, str]], found: bool, noted: bool
 ) -> None:
     before = inspected(("sizes", "p_3", "note"), planted=planted)
     after = inspected(*findings, planted=planted)
-    assert planted.judge("sizes", ["p_1", "p_2"], before, after)["found"] is found
-    assert not planted.judge("sizes", ["p_1", "p_2"], after, after)["found"]
+    names = ["p_1", "p_2"]
+    assert planted.judge("sizes", names, before, after)["found"] is found
+    assert planted.judge("sizes", names, before, after, may_be_noted=True)["found"] is noted
+    assert not planted.judge("sizes", names, after, after, may_be_noted=True)["found"]
 
 
 def test_a_status_that_says_the_contrary_is_not_found(planted: ModuleType) -> None:

@@ -147,9 +147,9 @@ class TestSubjects:
         why_not: list[str] = []
         found = chosen(layout, originals, {at(n): "A, B" if n == "f" else "A" for n in "abcdefg"}, why_not)
         assert why_not == [
+            "1 picture with several people",
             "2 pictures without a main face",
             "2 pictures without an original",
-            "1 picture with several people",
         ]
         assert [(s.where, s.sigma) for s in found] == [(at("e"), 7), (at("g"), None)]
 
