@@ -59,6 +59,7 @@ def conclude(inspection: Inspection, crops: list[Crop], folder: Path, *, chosen:
 def lines(inspection: Inspection) -> list[str]:
     """The counts by check and the first findings of each, for a terminal; what is wrong comes first."""
     from p3m_data.pipeline.outcome import pictures
+    from p3m_data.storage.sentences import visible
 
     by_check: dict[str, list[Finding]] = {}
     for finding in sorted(inspection.findings, key=lambda finding: finding.level != "fault"):
@@ -85,7 +86,7 @@ def lines(inspection: Inspection) -> list[str]:
     ):
         told += [f"  {words}: {', '.join(checks)} ({why})" for why, checks in _by_reason(those).items()]
     # names of files may hold line breaks and terminal escapes
-    return ["".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in told]
+    return [visible(line) for line in told]
 
 
 def _by_reason(skipped: Iterable[Looked]) -> dict[str, list[str]]:

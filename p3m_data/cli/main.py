@@ -117,9 +117,10 @@ def _tell(error: Exception) -> int:
 
 
 def _say(sentence: str) -> None:
+    from p3m_data.storage.sentences import visible
+
     # names of files may hold line breaks and terminal escapes
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in sentence)
-    click.echo(f"p3mdata: {line}", err=True)
+    click.echo(f"p3mdata: {visible(sentence)}", err=True)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

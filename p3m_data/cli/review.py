@@ -154,7 +154,9 @@ def private_folder(folder: Path, dataset: Dataset) -> Path:
 
 def printable(text: object) -> str:
     """`text` on one line and without terminal escapes."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+    from p3m_data.storage.sentences import visible
+
+    return visible(str(text))
 
 
 @click.group(cls=ReviewGroup, options_metavar="[OPTIONS]", subcommand_metavar="[DATASET] | COMMAND [ARGS]...")

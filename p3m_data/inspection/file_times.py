@@ -53,9 +53,10 @@ def check_times(
     figures: dict[str, JsonValue] = {"distinct": distinct}
     if distinct > 1 and known:
         ids = [name for name in by_id if known.times.get(name)]
-        changed = [min(by_id[name]) for name in ids]
+        # the times of some files may tell what those of the others do not
+        changed = [min(by_id[name]) for name in ids], [max(by_id[name]) for name in ids]
         keys = [known.order[name] for name in ids], [known.times[name][0] for name in ids]
-        order = max(abs(rank_correlation(changed, key)) for key in keys)
+        order = max(abs(rank_correlation(times, key)) for times in changed for key in keys)
         figures["rank_correlation"] = order
         # Fisher's transformation, with the wider spread that ranks have
         chance = float(np.tanh(config.deviations * (1.06 / max(1, len(ids) - 3)) ** 0.5))

@@ -114,7 +114,6 @@ class Look:
     files: Files
 
     def __call__(self) -> Callable[[Subject], Known | str]:
-        cv2.setNumThreads(1)
         attacker = Attacker(self.files.embedding, self.files.five_points)
         detector = load_detector("centerface", self.files.detector)
 

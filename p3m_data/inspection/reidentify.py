@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from pydantic import Field, JsonValue
 
@@ -242,7 +241,6 @@ class Attack:
     config: AttackConfig = field(default_factory=AttackConfig)
 
     def __call__(self) -> Callable[[Subject], dict[str, FloatArray] | str]:
-        cv2.setNumThreads(1)
         attacker = Attacker(self.files.embedding, self.files.five_points, self.mean_face, self.config)
 
         def attack(subject: Subject) -> dict[str, FloatArray] | str:

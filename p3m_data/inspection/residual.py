@@ -153,7 +153,6 @@ class Setup:
     config: ResidualConfig = field(default_factory=ResidualConfig)
 
     def __call__(self) -> Callable[[Item], Seen]:
-        cv2.setNumThreads(1)
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         detectors = {name: load_auditor(name, file) for name, file in self.files.items()}
         found = {"mediapipe": load_landmarker("mediapipe", self.landmarker)} if self.landmarker else {}

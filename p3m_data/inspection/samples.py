@@ -99,7 +99,6 @@ class Job:
     limits: Limits = LIMITS
 
     def __call__(self) -> Callable[[Task], Inspected]:
-        cv2.setNumThreads(1)
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         return Inspector(self)
 

@@ -25,6 +25,7 @@ from p3m_data.stages.blur import BlurConfig
 from p3m_data.stages.panels import STEPS
 from p3m_data.storage.folders import locate, write_atomic
 from p3m_data.storage.manifest import IMAGE_FOLDERS, canonical_json, read_manifest
+from p3m_data.storage.sentences import visible
 from p3m_data.types import Face, ManifestRow, Provenance, PublicFace, Record, Status
 
 PER_PAGE = 200
@@ -168,14 +169,9 @@ def _write_pages(
     return folder / page_name(1)
 
 
-def _visible(text: str) -> str:
-    """`text` on one line: line breaks, control and direction characters are written as escapes."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def _sentence(text: str) -> str:
     """`text` made visible and closed by a full stop; not capitalized, since it may begin with a file name."""
-    return _visible(text).rstrip(".") + "."
+    return visible(text).rstrip(".") + "."
 
 
 def _faces_in_words(faces: Iterable[Face | PublicFace]) -> str:
@@ -198,7 +194,7 @@ def template(name: str) -> Template:
         "faces_in_words": _faces_in_words,
         "pictures": pictures,
         "sentence": _sentence,
-        "visible": _visible,
+        "visible": visible,
     }
     environment.globals |= {
         "CHECK_WORDS": CHECK_WORDS,

@@ -16,6 +16,11 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
+def visible(text: str) -> str:
+    """`text` on one line: line breaks, control and direction characters are written as escapes."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def sentence(said: str) -> str:
     """What an error says, as a sentence with a capital and a full stop."""
     return f"{said[:1].upper()}{said[1:]}."

@@ -112,7 +112,7 @@ def copy(good: Path, tmp_path: Path) -> Path:
 
 
 def _here(
-    items: Iterable[Any], setup: Callable[[], Callable[[Any], Any]], _workers: int
+    items: Iterable[Any], setup: Callable[[], Callable[[Any], Any]], _workers: int, **_limits: Any
 ) -> Iterator[tuple[Any, Any]]:
     work = setup()
     return ((item, work(item)) for item in items)
@@ -224,6 +224,16 @@ def test_a_manifest_that_is_no_text_is_a_finding(copy: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_process")
+def test_times_of_the_pictures_alone_tell_their_order(copy: Path) -> None:
+    with Dataset.at(copy, copy.with_name("out.private")).ledger() as ledger:
+        ids = [record.id for record in ledger.records() if record.id and record.files]
+    for number, name in enumerate(ids):
+        (file,) = (copy / "train" / "blurred_image").glob(f"{name}.*")
+        os.utime(file, (1_700_000_000 + number, 1_700_000_000 + number))
+    (found,) = _found(copy)
+    assert (found.check, found.level) == ("file_times", "fault")
+
+
 def test_times_that_follow_no_order_are_noted(copy: Path) -> None:
     files = sorted((copy / "train" / "blurred_image").iterdir())
     order = {source_of(copy, file.stem)[1].path: file for file in files}
@@ -310,7 +320,9 @@ def test_a_foreign_dataset_is_judged_by_its_bytes(copy: Path) -> None:
 
 
 def test_a_worker_that_dies_over_a_file_is_a_finding(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def lost(items: Iterable[str], _setup: object, _workers: int) -> Iterator[tuple[str, WorkerLost]]:
+    def lost(
+        items: Iterable[str], _setup: object, _workers: int, **_limits: Any
+    ) -> Iterator[tuple[str, WorkerLost]]:
         return ((item, WorkerLost("It ran out of memory.")) for item in items)
 
     monkeypatch.setattr(module, "run_local", lost)
