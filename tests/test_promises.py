@@ -23,7 +23,8 @@ import pytest
 from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin
 
 from p3m_data.arrays import UInt8Array
-from p3m_data.pipeline.dataset import Dataset
+from p3m_data.pipeline.dataset import PUBLISHED_AT, Dataset
+from p3m_data.stages.finish import finish
 from p3m_data.storage.weights import ensure
 from p3m_data.types import Reason, Record, Status
 from tests.runs import KEY, command, dataset, faceless, matte, p3mdata, portrait, records, save, tree
@@ -223,7 +224,23 @@ def test_the_manifest_tells_nothing_biometric(run: Run) -> None:
 
 
 def test_public_files_do_not_keep_the_time_of_their_sources(run: Run) -> None:
-    assert all(file.stat().st_mtime > TAKEN_NS / 1e9 + 1 for file in run.made.public.rglob("*"))
+    pictures = [file for file in run.made.train.rglob("*") if file.is_file()]
+    others = [file for file in run.made.public.rglob("*") if file not in pictures]
+    assert {file.stat().st_mtime_ns for file in pictures} == {PUBLISHED_AT}
+    assert PUBLISHED_AT != TAKEN_NS
+    assert all(file.stat().st_mtime > TAKEN_NS / 1e9 + 1 for file in others)
+
+
+def test_a_later_run_sets_the_time_of_older_files(run: Run, tmp_path: Path) -> None:
+    for side in (run.made.public, run.made.private):
+        shutil.copytree(side, tmp_path / side.name)
+    copied = Dataset.at(tmp_path / run.made.public.name, tmp_path / run.made.private.name)
+    pictures = [file for file in copied.train.rglob("*") if file.is_file()]
+    for file in pictures:
+        os.utime(file)
+    with copied.ledger() as ledger:
+        finish(ledger, copied, lambda _note: None)
+    assert {file.stat().st_mtime_ns for file in pictures} == {PUBLISHED_AT}
 
 
 def test_the_private_side_is_its_owners(run: Run) -> None:

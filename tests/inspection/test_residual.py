@@ -303,7 +303,7 @@ def test_a_whole_dataset(tmp_path: Path) -> None:
     ]
     assert told == [(1, 3), (2, 3), (3, 3)]
     assert {one.check for one in found.looked} == ABOUT.keys()
-    assert {one.at for one in found.looked} == {2}
+    assert {one.check: one.at for one in found.looked} == dict.fromkeys(ABOUT, 2) | {"detail_under_mask": 1}
     assert "1 pictures are of the split" in found.looked[0].why_not
     assert found.figures["pictures_with_a_fault"] == {"hits": 1, "of": 2, "low": 0.094531, "high": 0.905469}
     assert [crop.name for crop in found.crops] == [faults[0].crop]

@@ -354,10 +354,10 @@ def test_files_of_a_picture_with_the_same_bytes_stay(
     before = tree(dataset.public)
     write = candidate.folders.write_atomic
 
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, **options: Any) -> None:
         if path.parent.name == "blurred_image":
             raise StorageError("the disk is full")
-        write(path, data)
+        write(path, data, **options)
 
     monkeypatch.setattr(candidate.folders, "write_atomic", full)
     with pytest.raises(StorageError):
