@@ -38,8 +38,7 @@ def p3mdata(*arguments: str | Path) -> Result:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("good")
-    for file in good_dataset(folder).public.rglob("*.*"):
-        os.utime(file, ns=(PUBLISHED_AT, PUBLISHED_AT))
+    good_dataset(folder)
     return folder
 
 

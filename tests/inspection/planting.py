@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import combinations
@@ -18,7 +19,7 @@ import cv2
 import numpy as np
 
 from p3m_data.arrays import BoolArray, FloatArray, UInt8Array
-from p3m_data.pipeline.dataset import Dataset, key_mark
+from p3m_data.pipeline.dataset import PUBLISHED_AT, Dataset, key_mark
 from p3m_data.pipeline.ledger import Ledger
 from p3m_data.stages.config import AnonymizeConfig
 from p3m_data.storage.images import encode_picture, load_picture
@@ -79,6 +80,8 @@ def good_dataset(folder: Path) -> Dataset:
             ledger.add([Source(path=record.source, size=1, mtime_ns=1_000 + number, matte=record.matte)])
             records.append(ledger.commit(record))
     write_manifest(map(manifest_row, records), dataset.manifest)
+    for file in dataset.public.rglob("*.*"):
+        os.utime(file, ns=(PUBLISHED_AT, PUBLISHED_AT))
     return dataset
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import builtins
-import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,46 +16,14 @@ from p3m_data.inspection import leaks, networks, reidentify, residual
 from p3m_data.inspection.attacker import WHOLE
 from p3m_data.inspection.audit import ABOUT, CHECKS, LEFT_OUT, NO_LABELS, PARTS, Part, audit
 from p3m_data.inspection.findings import Inspection
-from p3m_data.pipeline.dataset import PUBLISHED_AT, Dataset
+from p3m_data.pipeline.dataset import Dataset
 from p3m_data.storage import weights
-from tests.inspection.planting import COUNT, good_dataset, scene
+from tests.inspection.planting import COUNT, scene
 from tests.inspection.test_validate import p3m
 from tests.runs import save
 
 QUICK = ["blazeface"]
 """A detector whose weights come with its package."""
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("good")
-    dataset = good_dataset(folder)
-    for file in dataset.public.rglob("*.*"):
-        os.utime(file, ns=(PUBLISHED_AT, PUBLISHED_AT))
-    return folder
-
-
-@pytest.fixture
-def dataset(made: Path, tmp_path: Path) -> Path:
-    """A copy of a good dataset; the originals stay where they are."""
-    for name in ("out", "out.private"):
-        shutil.copytree(made / name, tmp_path / name)
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The work is done in this process."""
-
-    def run(
-        items: Iterator[object], setup: object, _workers: int, **_limits: float
-    ) -> Iterator[tuple[object, object]]:
-        work = setup()  # type: ignore[operator]
-        for item in items:
-            yield item, work(item)
-
-    for module in (leaks, residual, reidentify):
-        monkeypatch.setattr(module, "run_local", run)
 
 
 def labelled(folder: Path, columns: str = "file,identity,gender", people: int = 2) -> Path:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,38 +12,8 @@ from p3m_data.inspection.findings import Inspection
 from p3m_data.inspection.samples import Inspector
 from p3m_data.inspection.validate import ABOUT, validate
 from p3m_data.pipeline.engines import WorkerLost
-from tests.inspection.planting import FAULTS, good_dataset, planted, rows, scene, sums, trimap
+from tests.inspection.planting import FAULTS, planted, rows, scene, sums, trimap
 from tests.runs import save
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with a good dataset `out`."""
-    folder = tmp_path_factory.mktemp("good")
-    good_dataset(folder)
-    return folder
-
-
-@pytest.fixture
-def dataset(made: Path, tmp_path: Path) -> Path:
-    """A copy of the good dataset; the originals stay where they are."""
-    for name in ("out", "out.private"):
-        shutil.copytree(made / name, tmp_path / name)
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The work is done in this process: no test needs a worker process of its own to find a fault."""
-
-    def run(
-        items: Iterator[object], setup: object, _workers: int, **_limits: float
-    ) -> Iterator[tuple[object, object]]:
-        work = setup()  # type: ignore[operator]
-        for item in items:
-            yield item, work(item)
-
-    monkeypatch.setattr(module, "run_local", run)
 
 
 def said(inspection: Inspection) -> list[str]:
