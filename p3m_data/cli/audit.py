@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p3m_data.cli.inspecting import FOLDER, Counter, conclude, cpus, quiet_libraries, report_folder
+from p3m_data.cli.inspecting import (
+    FOLDER,
+    Counter,
+    conclude,
+    cpus,
+    quiet_libraries,
+    report_folder,
+    shared_options,
+)
 
 if TYPE_CHECKING:
     from p3m_data.inspection.audit import Part
@@ -26,10 +34,7 @@ PARTS = ("leaks", "faces", "recognition")
 )
 @click.option("--only", multiple=True, type=click.Choice(PARTS), help="This part only; can be repeated.")
 @click.option("--detector", "detectors", multiple=True, help="Look with this detector only; can be repeated.")
-@click.option("--work", type=FOLDER, help="The dataset's private folder.  [default: DATASET.private]")
-@click.option("--report", type=FOLDER, help="Folder for the private report.  [default: the private folder]")
-@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one for each CPU]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
+@shared_options
 def audit(
     dataset: Path,
     originals: Path | None,

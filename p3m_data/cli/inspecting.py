@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,20 @@ FOLDER = click.Path(path_type=Path)
 FIRST = 5
 """Findings of a check that are printed; the report has all."""
 EVERY = 10.0  # seconds between lines where there is no terminal
+
+
+def shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that every inspection ends with."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts."),
+        click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one for each CPU]"),
+        click.option(
+            "--report", type=FOLDER, help="Folder for the private report.  [default: the private folder]"
+        ),
+        click.option("--work", type=FOLDER, help="The dataset's private folder.  [default: DATASET.private]"),
+    ):
+        command = option(command)
+    return command
 
 
 def report_folder(dataset: Path, work: Path | None, chosen: Path | None) -> Path:

@@ -6,16 +6,21 @@ from pathlib import Path
 
 import click
 
-from p3m_data.cli.inspecting import FOLDER, Counter, conclude, cpus, quiet_libraries, report_folder
+from p3m_data.cli.inspecting import (
+    FOLDER,
+    Counter,
+    conclude,
+    cpus,
+    quiet_libraries,
+    report_folder,
+    shared_options,
+)
 
 
 @click.command()
 @click.argument("dataset", type=FOLDER, default=".")
 @click.option("--originals", type=FOLDER, help="Folder of the originals.  [default: where the ledger says]")
-@click.option("--work", type=FOLDER, help="The dataset's private folder.  [default: DATASET.private]")
-@click.option("--report", type=FOLDER, help="Folder for the private report.  [default: the private folder]")
-@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one for each CPU]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
+@shared_options
 def validate(
     dataset: Path,
     originals: Path | None,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from p3m_data.inspection.findings import About, Finding, Looked
-from p3m_data.inspection.residual import Person, Seen
+from p3m_data.inspection.residual import Person, Seen, is_beside
 from p3m_data.inspection.statistics import rate, upper_bound
 
 ABOUT: Mapping[str, About] = {
@@ -25,7 +25,6 @@ ABOUT: Mapping[str, About] = {
     ),
 }
 
-BESIDE = 0.5  # a face with less mean alpha is not the subject's
 NAMES = {
     "landmarks": "masked by landmarks",
     "ellipse": "masked by an ellipse",
@@ -81,4 +80,4 @@ def bystanders(seen: Sequence[Seen]) -> Bystanders:
 
 
 def is_bystander(person: Person) -> bool:
-    return person.alpha is not None and person.alpha < BESIDE
+    return is_beside(person.alpha)

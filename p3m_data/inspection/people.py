@@ -12,6 +12,7 @@ from p3m_data.inspection.groups import cases, label_columns, match, read_labels
 from p3m_data.inspection.originals import Originals
 from p3m_data.inspection.residual import where
 from p3m_data.pipeline.outcome import pictures
+from p3m_data.storage.folders import locate as file_of
 from p3m_data.storage.layouts import Layout, Sample
 from p3m_data.types import Box, Record
 
@@ -100,10 +101,8 @@ def _subject(
         if main is None:
             return "without a main face"
         box, sigma = main
-    root = layout.root
-    return Subject(
-        name, person, original, root / sample.files["image"], root / sample.files["facemask"], box, sigma
-    )
+    published, facemask = (file_of(layout.root, sample.files[role]) for role in ("image", "facemask"))
+    return Subject(name, person, original, published, facemask, box, sigma)
 
 
 def main_face(record: Record) -> tuple[Box, float | None] | None:

@@ -83,6 +83,7 @@ SUPPORT = {"blazeface": 0.4, "centerface": 0.3, "yunet": 0.45, "dlib_hog": 0.1, 
 """Scores that back another detector; what is below is noise."""
 
 LOOKED = -0.2  # margin of the ellipse in which facial detail is measured: without what is behind the head
+BESIDE = 0.5  # a face with less mean alpha is not the subject's
 
 
 class ResidualConfig(Frozen):
@@ -243,7 +244,7 @@ class Looker:
         waived = "faces_left" in item.waived
         opaque = mean_alpha(alpha, place.box)
         return Finding(
-            check="bystander_face" if opaque is not None and opaque < 0.5 else "residual_face",
+            check="bystander_face" if is_beside(opaque) else "residual_face",
             where=item.where,
             said=_said(place, fault, trusted, waived),
             level="fault" if fault and not waived else "note",
@@ -274,6 +275,11 @@ def is_sure(place: Place, trusted: bool) -> bool:
     sure = [name for name, score in scores.items() if score >= SURE[name]]
     accepted = [name for name, score in scores.items() if score >= ACCEPT[name]]
     return bool(sure) and (len(accepted) > 1 or trusted)
+
+
+def is_beside(alpha: float | None) -> bool:
+    """Whether a face with that mean alpha is a bystander's; without a matte nobody can tell."""
+    return alpha is not None and alpha < BESIDE
 
 
 def not_seen(where: str, why: str) -> Seen:
